@@ -128,3 +128,32 @@ fn expand(prk: &Secret, info: &[&[u8]]) -> Secret {
 }
 
 const _: () = assert!(TAG_LEN == 16 && WRAPPED_LEN == 48);
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+
+    use super::*;
+
+    /// The secrets behind the vectors of FORMAT section 12, which nothing outside this room can see.
+    #[test]
+    fn roots_are_those_of_the_text() {
+        let dek = || DataKey::from_bytes(Zeroizing::new(std::array::from_fn(|i| 0x20 + i as u8)));
+        let keys = ObjectKeys::derive(Suite::ChaCha20Poly1305, &dek());
+        let prk = "8e3a6f987f767b4612d02c01451eb92a34cce0eefa45dfe0ec938150788559af";
+        assert_eq!(HEXLOWER.encode(keys.prk.bytes()), prk);
+        let mac = "a7d4c69e994c55eaeefd325f48b3c56309d73dbe0b7b15e2fc72b67eaf85e2d4";
+        assert_eq!(HEXLOWER.encode(keys.mac.bytes()), mac);
+        let keys = ObjectKeys::derive(Suite::Aes256Gcm, &dek());
+        let prk = "00e08796db9107233d463bb072b13c8373c8ce68156bc049d0a18f9f6e4892bc";
+        assert_eq!(HEXLOWER.encode(keys.prk.bytes()), prk);
+    }
+
+    #[test]
+    fn secrets_print_nothing() {
+        let dek = DataKey::from_bytes(Zeroizing::new([0x41; 32]));
+        let keys = ObjectKeys::derive(Suite::Aes256Gcm, &dek);
+        let shown = format!("{dek:?} {keys:?} {:?} {:?}", keys.chunk_key(&[0; 32]), keys.footer_key(&[0; 32]));
+        assert_eq!(shown, "DataKey(secret) ObjectKeys(aes-256-gcm, secret) ChunkKey(secret) FooterKey(secret)");
+    }
+}

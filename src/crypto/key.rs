@@ -107,3 +107,23 @@ impl fmt::Debug for DataKey {
         f.write_str("DataKey(secret)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A repeated random state alone never repeats a data key.
+    #[test]
+    fn fresh_keys_differ_with_every_input() {
+        let kek = KeyEncryptionKey::new(Zeroizing::new([7; 32]));
+        let base = FreshInput { random: [1; 32], clock_nanos: 2, counter: 3, key: "k" };
+        let fresh = |input| *DataKey::fresh(&kek, input).bytes();
+        assert_eq!(fresh(base), fresh(base));
+        assert_ne!(fresh(base), fresh(FreshInput { random: [2; 32], ..base }));
+        assert_ne!(fresh(base), fresh(FreshInput { clock_nanos: 3, ..base }));
+        assert_ne!(fresh(base), fresh(FreshInput { counter: 4, ..base }));
+        assert_ne!(fresh(base), fresh(FreshInput { key: "l", ..base }));
+        let other = KeyEncryptionKey::new(Zeroizing::new([8; 32]));
+        assert_ne!(fresh(base), *DataKey::fresh(&other, base).bytes());
+    }
+}
