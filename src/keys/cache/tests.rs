@@ -90,7 +90,7 @@ async fn a_hundred_reads_together_make_one_call() {
     gate.wait_for_calls(1).await;
     gate.open.add_permits(100);
     for read in reads {
-        assert_eq!(fingerprint(&*read.await.unwrap().unwrap()), fingerprint(&kek(0)));
+        assert_eq!(fingerprint(&read.await.unwrap().unwrap()), fingerprint(&kek(0)));
     }
     assert_eq!(gate.calls.load(SeqCst), 1);
 }
