@@ -13,7 +13,7 @@ use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256, Sha512, XxHash3, XxHash64, XxHash128};
 
 use super::Error;
-use crate::format::{ChecksumAlgorithm, ChecksumKind, ObjectChecksum};
+use crate::format::{ChecksumAlgorithm, ChecksumKind, Footer, ObjectChecksum};
 use crate::stream::{FooterFacts, PlainCheck};
 
 const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
@@ -112,15 +112,37 @@ impl PlainCheck for BodyCheck {
     }
 }
 
-/// The headers that show a checksum to a client.
-pub fn checksum_headers(checksum: &ObjectChecksum) -> [(HeaderName, HeaderValue); 2] {
-    let name = HeaderName::from_bytes(header_name(checksum.algorithm).as_bytes()).expect("checksum names are header names");
-    let value = HeaderValue::from_str(&BASE64.encode(&checksum.value)).expect("base64 is a header value");
-    let kind = match checksum.kind {
-        ChecksumKind::Composite => HeaderValue::from_static("COMPOSITE"),
-        ChecksumKind::FullObject => HeaderValue::from_static("FULL_OBJECT"),
-    };
-    [(name, value), (HeaderName::from_static("x-amz-checksum-type"), kind)]
+/// The headers that show the checksum of a body just verified.
+pub fn checksum_headers(checksum: &ObjectChecksum) -> Vec<(HeaderName, HeaderValue)> {
+    headers_of(checksum.algorithm(), BASE64.encode(checksum.value()), "FULL_OBJECT")
+}
+
+/// The headers that show the checksum in an opened footer: the client's own, or the CRC64NVME that S3 computes when it gave none.
+pub fn shown_checksum(footer: &Footer) -> Vec<(HeaderName, HeaderValue)> {
+    match (&footer.checksum, footer.crc64) {
+        (Some(checksum), _) => match checksum.kind() {
+            ChecksumKind::FullObject => checksum_headers(checksum),
+            ChecksumKind::Composite => headers_of(checksum.algorithm(), composite(checksum.algorithm(), footer), "COMPOSITE"),
+        },
+        (None, Some(crc)) => headers_of(ChecksumAlgorithm::Crc64Nvme, BASE64.encode(&crc.to_be_bytes()), "FULL_OBJECT"),
+        (None, None) => Vec::new(),
+    }
+}
+
+/// The checksum of the parts' checksums, with their number behind it, as S3 shows it.
+fn composite(algorithm: ChecksumAlgorithm, footer: &Footer) -> String {
+    let mut hasher = ChecksumHasher::default();
+    enable(&mut hasher, algorithm);
+    for part in &footer.parts {
+        hasher.update(part.checksum.as_slice());
+    }
+    format!("{}-{}", computed_sum(&hasher.finalize(), algorithm).unwrap_or_default(), footer.parts.len())
+}
+
+fn headers_of(algorithm: ChecksumAlgorithm, value: String, kind: &'static str) -> Vec<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(header_name(algorithm).as_bytes()).expect("checksum names are header names");
+    let value = HeaderValue::try_from(value).expect("base64 is a header value");
+    vec![(name, value), (HeaderName::from_static("x-amz-checksum-type"), HeaderValue::from_static(kind))]
 }
 
 fn header_name(algorithm: ChecksumAlgorithm) -> String {
@@ -254,7 +276,7 @@ mod tests {
             let sum = computed_sum(&hasher.finalize(), algorithm).unwrap().to_owned();
             let name: &'static str = Box::leak(header_name(algorithm).into_boxed_str());
             let facts = verdict(&[(name, &sum)], body).unwrap();
-            assert_eq!(BASE64.encode(&facts.checksum.unwrap().value), sum, "{name}");
+            assert_eq!(BASE64.encode(facts.checksum.unwrap().value()), sum, "{name}");
             assert!(verdict(&[(name, &sum)], b"other").is_err(), "{name}");
         }
     }

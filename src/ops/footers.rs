@@ -42,7 +42,7 @@ impl Footers {
             .max_capacity(bytes_max)
             .weigher(|identity: &Identity, footer: &Arc<Footer>| {
                 let names = identity.bucket.len() + identity.key.len() + identity.etag.len();
-                u32::try_from(256 + names + footer.parts().len() * 128).unwrap_or(u32::MAX)
+                u32::try_from(256 + names + footer.parts.len() * 128).unwrap_or(u32::MAX)
             })
             .build();
         Self { cache }

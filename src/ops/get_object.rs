@@ -15,14 +15,14 @@ use s3s::dto::{GetObjectInput, GetObjectOutput, StreamingBlob};
 use s3s::stream::{ByteStream, RemainingLength};
 use s3s::{S3Request, S3Response};
 
-use super::check::checksum_headers;
+use super::check::shown_checksum;
 use super::error::chain;
 use super::head_object::content_range;
 use super::object::{Stored, Wanted};
 use super::{Error, Gateway, headers};
 use crate::backend::{Body, ByteRange, ObjectAnswer, ObjectName, Select};
 use crate::crypto::ObjectKeys;
-use crate::format::{ChecksumAlgorithm, ChecksumKind, End, Footer, ObjectChecksum, ReadPlan, layout};
+use crate::format::{Footer, ReadPlan, Suffix, layout};
 use crate::stream::{self, OpenedBody};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -47,9 +47,7 @@ impl Gateway {
         let opened = read.run().await?;
         let mut shown = headers::for_client_object(opened.headers);
         headers::drop_overridden(&mut shown, &req.uri);
-        if let Some(checksum) = opened.checksum {
-            shown.extend(checksum_headers(&checksum));
-        }
+        shown.extend(opened.checksum);
         let output = GetObjectOutput {
             content_length: Some(i64::try_from(opened.body.left).map_err(|_| Error::Internal("length does not fit"))?),
             content_range: opened.range.map(|(first, last)| content_range(first, last, opened.plain_len)),
@@ -72,21 +70,17 @@ impl Gateway {
             return Ok(footer);
         }
         let total = stored.sealed_len.get();
-        let guess = FOOTER_GUESS.min(total);
-        let tail = self.fetch(object, version_id.clone(), guards.clone(), stored, total - guess, total - 1).await?;
-        let tail = collect(tail, guess).await?;
-        let split = tail.len().checked_sub(layout::END_MARKER).ok_or(Error::Internal("footer guess is too small"))?;
-        let end = End::parse(&tail[split..], stored.plain_len)?;
-        let sealed_len = end.sealed_len();
-        let sealed = if sealed_len <= split as u64 {
-            // Both lengths are below the guess, so they fit.
-            tail.slice(split - sealed_len as usize..split)
-        } else {
-            let until = total - layout::END_MARKER;
-            let from = until.checked_sub(sealed_len).ok_or_else(|| Error::Integrity("the footer is longer than the object".into()))?;
-            collect(self.fetch(object, version_id, guards, stored, from, until - 1).await?, sealed_len).await?
+        let mut wanted = FOOTER_GUESS.min(total);
+        let footer = loop {
+            let tail = self.fetch(object, version_id.clone(), guards.clone(), stored, total - wanted, total - 1).await?;
+            let tail = collect(tail, wanted).await?;
+            match Footer::from_suffix(keys, &tail, stored.plain_len, stored.envelope.flags().layout())? {
+                Suffix::Footer(footer) => break Arc::new(footer),
+                // What END says is bounded by the format and by the object's own length, so this ends.
+                Suffix::More(more) if more > wanted && more <= total => wanted = more,
+                Suffix::More(_) => return Err(Error::Internal("a footer asks for bytes that there are not")),
+            }
         };
-        let footer = Arc::new(Footer::open(keys, &end, &sealed, stored.plain_len)?);
         self.footers.keep(object, stored, footer.clone()).await;
         Ok(footer)
     }
@@ -113,21 +107,6 @@ impl Gateway {
     }
 }
 
-/// The checksum that a client may see, from an opened footer: its own, or the CRC64NVME that S3 computes when it gave none.
-pub(super) fn shown_checksum(footer: &Footer) -> Vec<(HeaderName, HeaderValue)> {
-    object_checksum(footer).map(|checksum| checksum_headers(&checksum).into()).unwrap_or_default()
-}
-
-fn object_checksum(footer: &Footer) -> Option<ObjectChecksum> {
-    footer.checksum.clone().or_else(|| {
-        footer.crc64.map(|crc| ObjectChecksum {
-            algorithm: ChecksumAlgorithm::Crc64Nvme,
-            kind: ChecksumKind::FullObject,
-            value: crc.to_be_bytes().to_vec(),
-        })
-    })
-}
-
 /// One GetObject under way.
 struct Read<'a> {
     gateway: &'a Gateway,
@@ -146,7 +125,7 @@ struct Opened {
     headers: HeaderMap,
     plain_len: u64,
     range: Option<(u64, u64)>,
-    checksum: Option<ObjectChecksum>,
+    checksum: Vec<(HeaderName, HeaderValue)>,
     body: PlainBody,
 }
 
@@ -160,11 +139,11 @@ impl Read<'_> {
         let wanted = if outdated { Wanted::Whole } else { self.wanted };
         let range = wanted.within(stored.plain_len)?;
 
-        let mut checksum = None;
+        let mut checksum = Vec::new();
         let plan = if stored.envelope.flags().multipart {
             let footer = self.footer(&stored, &keys).await?;
             if self.checksum_wanted && range.is_none() {
-                checksum = object_checksum(&footer);
+                checksum = shown_checksum(&footer);
             }
             self.multipart_plan(&stored, &footer, range).await?
         } else {
@@ -177,7 +156,7 @@ impl Read<'_> {
                 } else {
                     self.footer(&stored, &keys).await?
                 };
-                checksum = object_checksum(&footer);
+                checksum = shown_checksum(&footer);
             }
             ReadPlan::single(stored.plain_len, range)?
         };
@@ -227,12 +206,13 @@ impl Read<'_> {
     }
 
     /// The plan for an object in parts. A range that begins inside a part whose header is not in the table needs that header first.
-    async fn multipart_plan(&self, stored: &Stored, footer: &Footer, range: Option<(u64, u64)>) -> Result<ReadPlan, Error> {
+    async fn multipart_plan(&self, stored: &Stored, footer: &Arc<Footer>, range: Option<(u64, u64)>) -> Result<ReadPlan, Error> {
         let mut plan = ReadPlan::multipart(footer, range)?;
         if let Some(offset) = plan.header_wanted() {
             let length = layout::PART_HEADER;
             let header = collect(self.fetch(stored, offset, offset + length - 1).await?, length).await?;
-            plan.with_header(&header)?;
+            let header = header.as_ref().try_into().map_err(|_| Error::Internal("a part header has 32 bytes"))?;
+            plan = plan.with_header(header)?;
         }
         Ok(plan)
     }
@@ -264,11 +244,10 @@ fn is_current(validator: &str, answer: &HeaderMap) -> bool {
 }
 
 fn footer_of_whole(whole: &Bytes, stored: &Stored, keys: &ObjectKeys) -> Result<Footer, Error> {
-    let short = || Error::Integrity("the object is shorter than its footer".into());
-    let split = whole.len().checked_sub(layout::END_MARKER).ok_or_else(short)?;
-    let end = End::parse(&whole[split..], stored.plain_len)?;
-    let from = usize::try_from(end.sealed_len()).ok().and_then(|len| split.checked_sub(len)).ok_or_else(short)?;
-    Ok(Footer::open(keys, &end, &whole[from..split], stored.plain_len)?)
+    match Footer::from_suffix(keys, whole, stored.plain_len, stored.envelope.flags().layout())? {
+        Suffix::Footer(footer) => Ok(footer),
+        Suffix::More(_) => Err(Error::Integrity("the footer is longer than the object".into())),
+    }
 }
 
 /// Exactly that many bytes of a body, in one piece.
@@ -333,11 +312,11 @@ struct PlainBody {
 
 impl PlainBody {
     async fn begin(mut rest: OpenedBody, object: &ObjectName) -> Result<Self, Error> {
-        let left = rest.plain_len();
+        let left = rest.plain_len().get();
         let first = match rest.next().await {
             Some(Ok(bytes)) => Some(bytes),
             Some(Err(stream::Error::Source(cause))) => return Err(Error::Backend(crate::backend::Error::Unreachable(cause))),
-            Some(Err(stream::Error::ShortBody { .. })) => {
+            Some(Err(stream::Error::SealedShort { .. })) => {
                 return Err(Error::Backend(crate::backend::Error::Unreachable("the store's answer broke off".into())));
             }
             Some(Err(cause)) => return Err(Error::Integrity(cause.into())),
@@ -362,7 +341,7 @@ impl Stream for PlainBody {
                 Some(Ok(bytes))
             }
             Some(Err(error)) => {
-                let integrity = !matches!(error, stream::Error::Source(_) | stream::Error::ShortBody { .. });
+                let integrity = error.is_integrity();
                 if integrity {
                     metrics::counter!(crate::observe::metrics::INTEGRITY_FAILURES).increment(1);
                 }

@@ -33,7 +33,7 @@ impl Gateway {
             let keys = self.keys.open(&object.bucket, &object.key, &stored.envelope).await?;
             let guards = headers::guards(&req.headers, &req.extensions);
             let footer = self.footer(&object, version_id, guards, &stored, &keys).await?;
-            shown.extend(super::get_object::shown_checksum(&footer));
+            shown.extend(super::check::shown_checksum(&footer));
         }
         Ok(S3Response::with_headers(output, shown))
     }
