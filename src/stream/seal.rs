@@ -44,7 +44,7 @@ pub fn seal_object(
     check: Box<dyn PlainCheck>,
 ) -> SealedBody {
     let header = PartHeader::single(len);
-    SealedBody::new(Box::pin(plain), keys.into(), header, check, End::Object(Digest::new(CrcAlgorithm::Crc64Nvme)))
+    SealedBody::new(Box::pin(plain), keys.into(), header, check, End::Object(Box::new(Digest::new(CrcAlgorithm::Crc64Nvme))))
 }
 
 /// Seals one part of a multipart upload: header and chunks, or nothing at all when the header says 0 bytes. The check has the last
@@ -178,7 +178,7 @@ impl fmt::Debug for SealOutcome {
 
 enum End {
     /// Padding, footer and end marker follow; the digest becomes the footer's internal checksum.
-    Object(Digest),
+    Object(Box<Digest>),
     /// Nothing follows.
     Part,
 }
