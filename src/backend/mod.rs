@@ -1,1 +1,3 @@
 //! The backend room.
+
+pub mod forward;
