@@ -75,15 +75,13 @@ impl Gate {
 impl S3Access for Gate {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let caller = self.admit(cx.credentials(), cx.uri(), cx.headers())?;
+        let expected = cx.extensions_mut().get::<ExpectedOperation>().copied();
         let operation = cx.s3_op().name();
-        let extensions = cx.extensions_mut();
-        match extensions.get::<ExpectedOperation>() {
-            Some(expected) if expected.0 == operation => {}
-            expected => {
-                tracing::warn!(operation, ?expected, "the protocol library and the route table disagree; refused");
-                return Err(S3Error::new(S3ErrorCode::NotImplemented));
-            }
+        if expected.is_none_or(|expected| expected.0 != operation) {
+            tracing::warn!(operation, ?expected, "the protocol library and the route table disagree; refused");
+            return Err(S3Error::new(S3ErrorCode::NotImplemented));
         }
+        let extensions = cx.extensions_mut();
         if let Some(record) = extensions.get::<RequestRecord>() {
             record.set_caller(&caller.name);
         }

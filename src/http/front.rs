@@ -179,9 +179,9 @@ impl Front {
             headers.remove(header::IF_RANGE);
         }
         for (name, value) in &classified.hoisted {
-            let bad = |_| s3_error!(InvalidArgument, "The query parameter {name:?} is not a header value.");
-            let name = HeaderName::try_from(name).map_err(|err| bad(err.into()))?;
-            headers.insert(name, HeaderValue::try_from(value).map_err(|err| bad(err.into()))?);
+            let bad = || s3_error!(InvalidArgument, "The query parameter {name:?} is not a header value.");
+            let header = HeaderName::try_from(name).map_err(|_| bad())?;
+            headers.insert(header, HeaderValue::try_from(value).map_err(|_| bad())?);
         }
         let mut inner = http::Request::new(body);
         *inner.method_mut() = req.method;

@@ -4,8 +4,8 @@
 //! sees a key or an object's format, and it never ends a broken body as if it were whole.
 
 pub mod body;
-pub mod bridge;
+
 pub mod front;
 pub mod route;
-pub mod server;
-pub mod tls;
+
+

@@ -17,6 +17,9 @@ pub const FORWARDED: &str = "ciphergate_forwarded_requests_total";
 /// Attempts repeated on the forward way.
 pub const FORWARD_RETRIES: &str = "ciphergate_forward_retries_total";
 
+/// Objects that were not released because they failed their integrity check, before or after the answer had begun.
+pub const INTEGRITY_FAILURES: &str = "ciphergate_integrity_failures_total";
+
 /// Tells the installed recorder what each metric is. Call once, after the recorder is in place.
 pub fn describe() {
     metrics::describe_counter!(REQUESTS, "Requests by operation and status class.");
@@ -25,6 +28,7 @@ pub fn describe() {
     metrics::describe_counter!(BYTES_OUT, metrics::Unit::Bytes, "Response body bytes handed to clients.");
     metrics::describe_gauge!(IN_FLIGHT, "Requests being worked on.");
     metrics::describe_counter!(FORWARDED, "Requests sent to the backend on the forward way.");
+    metrics::describe_counter!(INTEGRITY_FAILURES, "Objects refused because they failed their integrity check.");
     metrics::describe_counter!(FORWARD_RETRIES, "Attempts repeated on the forward way.");
 }
 

@@ -8,7 +8,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
 use super::Error;
 use crate::format;
-use crate::observe::RequestId;
+use crate::observe::request::RequestRecord;
 
 /// S3's limit for user metadata: names without their prefix plus values, in bytes.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
@@ -284,7 +284,7 @@ fn utf8(value: HeaderValue) -> Result<HeaderValue, Error> {
 }
 
 fn add_request_id(extensions: &Extensions, headers: &mut HeaderMap) {
-    if let Some(value) = extensions.get::<RequestId>().and_then(|id| HeaderValue::from_str(&id.to_string()).ok()) {
+    if let Some(value) = extensions.get::<RequestRecord>().and_then(|record| HeaderValue::from_str(record.id().as_str()).ok()) {
         headers.insert(REQUEST_ID, value);
     }
 }
