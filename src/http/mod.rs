@@ -9,3 +9,6 @@ pub mod front;
 pub mod route;
 
 
+pub mod bridge;
+pub mod server;
+pub mod tls;
