@@ -323,6 +323,7 @@ fn buckets(
                 suite: bucket.suite.value.unwrap_or(rule.suite),
                 mode: bucket.mode.value.unwrap_or(rule.mode),
                 hash_key_names: bucket.hash_key_names.value.unwrap_or(rule.hash_key_names),
+                share_scope: bucket.share_scope.value.unwrap_or(false),
                 ..rule
             }
         });

@@ -45,7 +45,7 @@ pub struct Config {
     /// At least one, with distinct names and access keys.
     pub clients: Vec<Client>,
     pub log: Log,
-    default_rule: DefaultRule,
+    pub default_rule: DefaultRule,
     shown: Vec<setting::Shown>,
 }
 
@@ -148,6 +148,8 @@ pub struct KeyCache {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub scope: Scope,
+    /// Other buckets that say the same may have this scope too.
+    pub share_scope: bool,
     /// Always the label of one of [`Config::keys`].
     pub key: Label,
     pub suite: Suite,
@@ -157,17 +159,17 @@ pub struct Rule {
 
 /// The rule of a bucket that is not named, but for its scope, which is the bucket's name.
 #[derive(Clone, Debug)]
-struct DefaultRule {
-    key: Label,
-    suite: Suite,
-    mode: KeyMode,
-    hash_key_names: bool,
+pub struct DefaultRule {
+    pub key: Label,
+    pub suite: Suite,
+    pub mode: KeyMode,
+    pub hash_key_names: bool,
 }
 
 impl DefaultRule {
     fn with_scope(&self, scope: Scope) -> Rule {
         let Self { key, suite, mode, hash_key_names } = self.clone();
-        Rule { scope, key, suite, mode, hash_key_names }
+        Rule { scope, share_scope: false, key, suite, mode, hash_key_names }
     }
 }
 
