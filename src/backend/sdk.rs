@@ -42,6 +42,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// From the request sent to the first byte of the answer.
     pub read_timeout: Duration,
+    /// How long a body that comes from the store may stand still.
+    pub idle_timeout: Duration,
     /// Attempts of requests without a body; those with one are never repeated.
     pub attempts_max: u32,
 }
@@ -52,6 +54,7 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct S3Backend {
     client: Client,
+    idle_timeout: Duration,
 }
 
 impl S3Backend {
@@ -68,7 +71,7 @@ impl S3Backend {
                 TimeoutConfig::builder().connect_timeout(settings.connect_timeout).read_timeout(settings.read_timeout).build(),
             )
             .build();
-        Self { client: Client::from_conf(config) }
+        Self { client: Client::from_conf(config), idle_timeout: settings.idle_timeout }
     }
 
     /// PutObject. Exactly one attempt: the body streams and cannot be sent twice.
@@ -106,7 +109,7 @@ impl S3Backend {
             .interceptor(wire.clone())
             .send();
         let (output, headers) = finish(sent, &wire).await?;
-        Ok(ObjectAnswer { headers, body: receive(output.body) })
+        Ok(ObjectAnswer { headers, body: receive(output.body, self.idle_timeout) })
     }
 
     /// HeadObject.
@@ -376,13 +379,17 @@ impl http_body::Body for PutBody {
     }
 }
 
-fn receive(body: ByteStream) -> Body {
+/// The body of an answer. It fails when no byte arrives for that long while somebody waits for it.
+fn receive(body: ByteStream, idle: Duration) -> Body {
     let body = body.into_inner();
-    futures::stream::unfold(Some(body), |state| async move {
+    futures::stream::unfold(Some(body), move |state| async move {
         let mut body = state?;
         loop {
-            let frame = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await?;
-            match frame {
+            let next = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx));
+            let Ok(frame) = tokio::time::timeout(idle, next).await else {
+                return Some((Err("the store stopped sending".into()), None));
+            };
+            match frame? {
                 Ok(frame) => {
                     if let Ok(bytes) = frame.into_data() {
                         return Some((Ok(bytes), Some(body)));

@@ -13,6 +13,7 @@ mod sources;
 
 pub use cache::CacheLimits;
 pub use error::{Error, Side};
+pub use rules::RuleError;
 pub use facade::{FreshObject, Keys, Proof, Stats};
 pub use sources::{Clock, OsRandom, Random, Sources};
 

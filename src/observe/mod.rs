@@ -5,3 +5,4 @@
 pub mod metrics;
 pub mod request;
 pub mod request_id;
+pub mod trace;

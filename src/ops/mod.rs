@@ -24,7 +24,7 @@ use s3s::dto::{
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
-pub use error::Error;
+pub use error::{Error, chain};
 pub use footers::Footers;
 
 use crate::backend::S3Backend;
@@ -33,6 +33,7 @@ use crate::keys::Keys;
 /// The sealed way: typed S3 operations over a store and a source of keys.
 ///
 /// One per worker, since the store's connections belong to the worker; keys and cached footers are shared by all of them.
+#[derive(Clone)]
 pub struct Gateway {
     backend: S3Backend,
     keys: Arc<Keys>,
