@@ -11,14 +11,24 @@ from twisted.internet import endpoints
 from twisted.web import http
 
 
-def bind_loopback_only():
-    """The host of GATEWAY_LISTEN is not passed on for IPv4: without this the server listens on every interface."""
-    listen = endpoints.TCP4ServerEndpoint.__init__
+def bind_loopback_only(mark):
+    """The host of GATEWAY_LISTEN is not passed on for IPv4: without this the server listens on every interface. And a port that is
+    taken ends the process, which would otherwise stay without one; the file `mark` says that the port is ours."""
+    init, listen = endpoints.TCP4ServerEndpoint.__init__, endpoints.TCP4ServerEndpoint.listen
 
-    def listen_on_loopback(self, reactor, port, backlog=50, interface=""):
-        listen(self, reactor, port, backlog, "127.0.0.1")
+    def init_on_loopback(self, reactor, port, backlog=50, interface=""):
+        init(self, reactor, port, backlog, "127.0.0.1")
 
-    endpoints.TCP4ServerEndpoint.__init__ = listen_on_loopback
+    def bound(port):
+        open(mark, "w").close()
+        return port
+
+    def not_bound(failure):
+        print(failure.getErrorMessage(), file=sys.stderr, flush=True)
+        os._exit(1)
+
+    endpoints.TCP4ServerEndpoint.__init__ = init_on_loopback
+    endpoints.TCP4ServerEndpoint.listen = lambda self, factory: listen(self, factory).addCallbacks(bound, not_bound)
 
 
 def keep_body_of_a_lost_connection():
@@ -64,7 +74,7 @@ def uuid5_of_bytes():
 if __name__ == "__main__":
     tempfile.tempdir = os.path.join(sys.argv[1], "tmp")  # LocalStack warns about TMPDIR
     os.setsid()  # Ctrl-C in the terminal that started it must not reach it before stop.sh does
-    bind_loopback_only()
+    bind_loopback_only(os.path.join(sys.argv[1], "listening"))
     keep_body_of_a_lost_connection()
     keep_object_bodies_in(os.path.join(tempfile.tempdir, "s3"))
     uuid5_of_bytes()

@@ -52,12 +52,13 @@ export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-e
 export AWS_ENDPOINT_URL=http://127.0.0.1:$port
 if [ -n "${CIPHERGATE_LOCALSTACK_TLS:-}" ]; then export CUSTOM_SSL_CERT_PATH=$CIPHERGATE_LOCALSTACK_TLS; fi
 
+rm -f "$data/listening"
 "$venv/bin/python" "$here/launcher.py" "$data" >"$data/log" 2>&1 </dev/null &
 pid=$!
 trap 'kill "$pid" 2>/dev/null || true; rm -f "$data/pid"' EXIT
 echo "$pid" >"$data/pid"
 echo "$port" >"$data/port"
-if ! "$venv/bin/python" "$here/wait.py" "$port" "$pid" 120; then
+if ! "$venv/bin/python" "$here/wait.py" "$data" "$port" "$pid" 120; then
   tail -n 40 "$data/log" >&2
   die "LocalStack $version did not come up; the whole log is $data/log"
 fi

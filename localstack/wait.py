@@ -1,4 +1,4 @@
-"""Wait for LocalStack: wait.py PORT PID SECONDS. Exit 0 when S3 and KMS answer and every init script has succeeded."""
+"""Wait for LocalStack: wait.py DATA_DIR PORT PID SECONDS. Exit 0 when S3 and KMS answer and every init script has succeeded."""
 
 import json
 import os
@@ -43,10 +43,11 @@ def alive(pid):
         return True
 
 
-def main(port, pid, seconds):
+def main(mark, port, pid, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        answer = state(port)
+        # Without the mark, whoever answers on the port is somebody else.
+        answer = state(port) if os.path.exists(mark) else None
         if answer is not None:
             return 0 if answer else 1
         if not alive(pid):
@@ -58,4 +59,4 @@ def main(port, pid, seconds):
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(os.path.join(sys.argv[1], "listening"), *map(int, sys.argv[2:5])))
