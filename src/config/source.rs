@@ -19,7 +19,7 @@ use super::secret;
 /// What every environment variable of ours begins with.
 const PREFIX: &str = "CIPHERGATE_";
 /// Variables with the prefix that are no settings: the file's own name, the development command's, and those of tests and benchmarks.
-const NO_SETTING: &[&str] = &["CONFIG", "DEV_", "TEST_", "BENCH_"];
+const NO_SETTING: &[&str] = &["CONFIG", "DEV_", "TEST_", "BENCH_", "BIN", "CACHE", "PYTHON", "PYTEST", "LOCALSTACK_TLS"];
 /// Sections that are lists.
 const LISTS: &[&str] = &["keys", "clients"];
 /// Longest configuration file that is read, in bytes.
