@@ -25,6 +25,14 @@ fn child() {
     }
 }
 
+/// What the writer of a key knows about it, by the seed of the content.
+#[derive(Clone, Default)]
+struct Known {
+    acknowledged: Option<u64>,
+    /// May have been stored or not.
+    under_way: Option<u64>,
+}
+
 struct Process(Child);
 
 impl Drop for Process {
@@ -50,8 +58,7 @@ fn spawn(folder: &std::path::Path) -> (Process, std::net::SocketAddr) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_objects_survive_kill_9() {
     let folder = tempfile::tempdir().unwrap();
-    // Per key: the last acknowledged seed, and the one that may have been under way.
-    let known: Arc<Mutex<Vec<(Option<u64>, Option<u64>)>>> = Arc::new(Mutex::new(vec![(None, None); 8]));
+    let known = Arc::new(Mutex::new(vec![Known::default(); 8]));
     for round in 0..3_u64 {
         let (mut process, addr) = spawn(folder.path());
         if round == 0 {
@@ -64,13 +71,13 @@ async fn acknowledged_objects_survive_kill_9() {
                 let client = client(addr, PAIR);
                 for attempt in 0.. {
                     let seed = round * 1_000_000 + key as u64 * 10_000 + attempt;
-                    known.lock().unwrap()[key].1 = Some(seed);
+                    known.lock().unwrap()[key].under_way = Some(seed);
                     let content = noise(seed, Random(seed + 1).below(600_000) as usize);
                     let put = client.put_object().bucket("box").key(key.to_string()).body(content.into());
                     if put.send().await.is_err() {
                         return;
                     }
-                    known.lock().unwrap()[key] = (Some(seed), None);
+                    known.lock().unwrap()[key] = Known { acknowledged: Some(seed), under_way: None };
                 }
             });
         }
@@ -84,7 +91,8 @@ async fn acknowledged_objects_survive_kill_9() {
     let running = start(&store);
     let client = client(running.addr(), PAIR);
     let mut objects = 0;
-    for (key, (acknowledged, under_way)) in known.lock().unwrap().clone().into_iter().enumerate() {
+    let known = known.lock().unwrap().clone();
+    for (key, Known { acknowledged, under_way }) in known.into_iter().enumerate() {
         let object = match client.get_object().bucket("box").key(key.to_string()).send().await {
             Ok(object) => object.body.collect().await.unwrap().to_vec(),
             Err(_) => {
