@@ -122,7 +122,7 @@ impl Stored {
 fn content_coding(value: &HeaderValue) -> Option<Vec<u8>> {
     let chunked = |coding: &&[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"aws-chunked");
     let codings: Vec<&[u8]> = value.as_bytes().split(|&byte| byte == b',').collect();
-    if !codings.iter().any(|coding| chunked(coding)) {
+    if !codings.iter().any(chunked) {
         return Some(value.as_bytes().to_vec());
     }
     let left: Vec<&[u8]> = codings.into_iter().filter(|coding| !chunked(coding)).map(<[u8]>::trim_ascii).collect();

@@ -77,6 +77,14 @@ pub(super) struct Listed {
     pub(super) storage_class: Option<String>,
 }
 
+/// What became of a delete.
+pub(super) struct Deleted {
+    /// Bodies that nothing names any more; the caller removes them.
+    pub(super) bodies: Vec<BodyId>,
+    /// One for each key, in the order asked.
+    pub(super) outcomes: Vec<Result<(), Error>>,
+}
+
 /// What a condition compares the current `ETag` with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Test {
@@ -326,14 +334,8 @@ impl Index {
         })
     }
 
-    /// Deletes keys in one transaction. Returns the bodies to remove and what became of each key; deleting a key that is not
-    /// there succeeds, as in S3.
-    #[allow(clippy::type_complexity)]
-    pub(super) fn delete(
-        &self,
-        bucket: &str,
-        keys: &[(&str, Conditions)],
-    ) -> Result<(Vec<BodyId>, Vec<Result<(), Error>>), Error> {
+    /// Deletes keys in one transaction. Deleting a key that is not there succeeds, as in S3.
+    pub(super) fn delete(&self, bucket: &str, keys: &[(&str, Conditions)]) -> Result<Deleted, Error> {
         self.change(|transaction| {
             let bucket = bucket_id(transaction, bucket)?;
             let mut bodies = Vec::new();
@@ -349,7 +351,7 @@ impl Index {
                 }
                 outcomes.push(verdict);
             }
-            Ok((bodies, outcomes))
+            Ok(Deleted { bodies, outcomes })
         })
     }
 }
@@ -423,10 +425,9 @@ mod tests {
         assert!(matches!(index.put("one", "k", &object("b", 2), &same("b")), Err(Error::PreconditionFailed)));
         assert!(matches!(index.would_accept("one", "k", &same("b")), Err(Error::PreconditionFailed)));
         index.put("one", "k", &object("b", 2), &same("a")).unwrap();
-        let (bodies, outcomes) =
-            index.delete("one", &[("k", same("a")), ("gone", Conditions::default()), ("k", same("b"))]).unwrap();
-        assert_eq!(bodies, [BodyId::from_bytes(&[2; 16]).unwrap()]);
-        assert!(matches!(outcomes[..], [Err(Error::PreconditionFailed), Ok(()), Ok(())]));
+        let deleted = index.delete("one", &[("k", same("a")), ("gone", Conditions::default()), ("k", same("b"))]).unwrap();
+        assert_eq!(deleted.bodies, [BodyId::from_bytes(&[2; 16]).unwrap()]);
+        assert!(matches!(deleted.outcomes[..], [Err(Error::PreconditionFailed), Ok(()), Ok(())]));
     }
 
     #[test]

@@ -148,9 +148,10 @@ mod tests {
             let delimiter = query.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
             let rolled_up = delimiter.and_then(|delimiter| Some(rest.find(delimiter)? + delimiter.len()));
             let name = rolled_up.map_or(key.as_str(), |end| &key[..query.prefix.len() + end]);
-            let before = query.after.as_deref().is_some_and(|after| {
-                key.as_bytes() <= after.as_bytes() || (rolled_up.is_some() && name == after)
-            });
+            let before = query
+                .after
+                .as_deref()
+                .is_some_and(|after| key.as_bytes() <= after.as_bytes() || (rolled_up.is_some() && name == after));
             if !before && names.last().is_none_or(|last| last != name) {
                 names.push(name.to_owned());
             }

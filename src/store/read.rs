@@ -234,20 +234,24 @@ fn overrides(uri: &Uri) -> S3Result<HeaderMap> {
     Ok(headers)
 }
 
+/// What is sent before an injected cut gets this long to leave the buffers of the connection.
+const FLUSH_TIME: Duration = Duration::from_millis(20);
+
 /// An injected fault on its way.
 struct Trouble {
     /// Bytes until it strikes.
     left: u64,
-    /// Cut the body, or pause so long.
-    pause: Option<Duration>,
+    pause: Duration,
+    /// Whether the body ends after the pause.
+    cut: bool,
     sleeping: Option<Pin<Box<Sleep>>>,
 }
 
 impl Trouble {
     fn of(effect: Effect) -> Option<Self> {
         match effect {
-            Effect::CutDownload { after } => Some(Self { left: after, pause: None, sleeping: None }),
-            Effect::StallDownload { after, pause } => Some(Self { left: after, pause: Some(pause), sleeping: None }),
+            Effect::CutDownload { after } => Some(Self { left: after, pause: FLUSH_TIME, cut: true, sleeping: None }),
+            Effect::StallDownload { after, pause } => Some(Self { left: after, pause, cut: false, sleeping: None }),
             _ => None,
         }
     }
@@ -282,9 +286,12 @@ impl BodyStream {
         if trouble.left > 0 {
             return Poll::Ready(Ok(usize::try_from(trouble.left).unwrap_or(usize::MAX)));
         }
-        let Some(pause) = trouble.pause else { return Poll::Ready(Err("an injected fault cuts the body".into())) };
+        let pause = trouble.pause;
         let sleeping = trouble.sleeping.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
         ready!(sleeping.as_mut().poll(cx));
+        if trouble.cut {
+            return Poll::Ready(Err("an injected fault cuts the body".into()));
+        }
         self.trouble = None;
         Poll::Ready(Ok(usize::MAX))
     }

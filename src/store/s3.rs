@@ -10,7 +10,7 @@ use s3s::route::S3Route;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::gate::{inspect, strike};
-use super::index::{Conditions, Test};
+use super::index::{Conditions, Deleted, Test};
 use super::list::{Entry, Page, Query};
 use super::read::{Ask, read, test, timestamp};
 use super::write::{Upload, put};
@@ -241,7 +241,7 @@ impl S3 for Front {
         }
         let conditions = Conditions { if_match: test(&req.headers, IF_MATCH)?, if_none_match: None };
         let delete = move |store: &Store| {
-            let (bodies, outcomes) = store.index.delete(&input.bucket, &[(&input.key, conditions)])?;
+            let Deleted { bodies, outcomes } = store.index.delete(&input.bucket, &[(&input.key, conditions)])?;
             bodies.into_iter().for_each(|body| store.bodies.remove(body));
             outcomes.into_iter().collect::<Result<(), Error>>()
         };
@@ -275,7 +275,7 @@ impl S3 for Front {
                     (object.key.as_str(), Conditions { if_match, if_none_match: None })
                 })
                 .collect();
-            let (bodies, outcomes) = store.index.delete(&bucket, &keys)?;
+            let Deleted { bodies, outcomes } = store.index.delete(&bucket, &keys)?;
             bodies.into_iter().for_each(|body| store.bodies.remove(body));
             Ok(objects.into_iter().map(|object| object.key).zip(outcomes).collect::<Vec<_>>())
         };
