@@ -92,7 +92,10 @@ async fn run() {
         (Phase::SmallPut, "PUT 4 KiB".to_owned()),
         (Phase::SmallGet, "GET 4 KiB".to_owned()),
     ];
-    println!("rounds {rounds}, {} processors, one client connection", std::thread::available_parallelism().map_or(0, usize::from));
+    println!(
+        "rounds {rounds}, {} processors, one client connection",
+        std::thread::available_parallelism().map_or(0, usize::from)
+    );
     for (phase, title) in phases {
         let mut samples: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
         for round in 0..=rounds {
@@ -158,7 +161,12 @@ fn start(folder: &Path) -> Vec<Target> {
         let mut file = fs::File::create(&config).expect("config");
         file.set_permissions(fs::Permissions::from_mode(0o600)).expect("mode");
         file.write_all(text.as_bytes()).expect("config is written");
-        let process = Command::new(gateway).args(["serve", "--config"]).arg(&config).stdout(Stdio::null()).spawn().expect("the gateway starts");
+        let process = Command::new(gateway)
+            .args(["serve", "--config"])
+            .arg(&config)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the gateway starts");
         targets.push(wait_for(Target { name, addr, process }));
     }
     targets
@@ -177,10 +185,13 @@ fn wait_for(mut target: Target) -> Target {
 async fn measure(http: &HttpClient<HttpConnector, PutBody>, target: &Target, phase: Phase, large: &Bytes) -> Sample {
     let client = s3(target.addr);
     // Objects of their own for each target: what one wrote another cannot read.
-    let key = format!("{}/{}", target.addr.port(), if matches!(phase, Phase::SmallPut | Phase::SmallGet) { "small" } else { "large" });
+    let key =
+        format!("{}/{}", target.addr.port(), if matches!(phase, Phase::SmallPut | Phase::SmallGet) { "small" } else { "large" });
     let presigning = PresigningConfig::expires_in(Duration::from_secs(600)).expect("expiry");
     let url = match phase {
-        Phase::Put | Phase::SmallPut => client.put_object().bucket(BUCKET).key(&key).presigned(presigning).await.expect("URL").uri().to_owned(),
+        Phase::Put | Phase::SmallPut => {
+            client.put_object().bucket(BUCKET).key(&key).presigned(presigning).await.expect("URL").uri().to_owned()
+        }
         _ => client.get_object().bucket(BUCKET).key(&key).presigned(presigning).await.expect("URL").uri().to_owned(),
     };
     let small = large.slice(..SMALL);
@@ -227,8 +238,10 @@ async fn measure(http: &HttpClient<HttpConnector, PutBody>, target: &Target, pha
 }
 
 async fn put(http: &HttpClient<HttpConnector, PutBody>, url: &str, body: &Bytes) {
-    let pieces: Vec<_> =
-        (0..body.len()).step_by(256 << 10).map(|at| Ok(http_body::Frame::data(body.slice(at..body.len().min(at + (256 << 10)))))).collect();
+    let pieces: Vec<_> = (0..body.len())
+        .step_by(256 << 10)
+        .map(|at| Ok(http_body::Frame::data(body.slice(at..body.len().min(at + (256 << 10))))))
+        .collect();
     let stream = StreamBody::new(futures::stream::iter(pieces)).boxed();
     let request = http::Request::put(url).header("content-length", body.len()).body(stream).expect("request");
     let answer = http.request(request).await.expect("PUT is answered");
@@ -263,11 +276,20 @@ fn print_phase(title: &str, phase: Phase, targets: &[Target], samples: &[Vec<Sam
             Phase::Put | Phase::Get | Phase::Ranges => {
                 let speed = median(samples[index].iter().map(|s| s.bytes as f64 / s.wall / 1048576.0));
                 let cpu = median(samples[index].iter().map(|s| s.cpu / (s.bytes as f64 / 1073741824.0)));
-                println!("  {:<28} {speed:>8.0} MiB/s {:>8.2} ms  ratio {ratio:>5.2}  CPU {cpu:>5.2} s/GiB", target.name, wall * 1000.0);
+                println!(
+                    "  {:<28} {speed:>8.0} MiB/s {:>8.2} ms  ratio {ratio:>5.2}  CPU {cpu:>5.2} s/GiB",
+                    target.name,
+                    wall * 1000.0
+                );
             }
             Phase::SmallPut | Phase::SmallGet => {
                 let cpu = median(samples[index].iter().map(|s| s.cpu / s.requests as f64 * 1e6));
-                println!("  {:<28} {:>8.0} req/s {:>8.2} ms  ratio {ratio:>5.2}  CPU {cpu:>5.0} us/request", target.name, 1.0 / wall, wall * 1000.0);
+                println!(
+                    "  {:<28} {:>8.0} req/s {:>8.2} ms  ratio {ratio:>5.2}  CPU {cpu:>5.0} us/request",
+                    target.name,
+                    1.0 / wall,
+                    wall * 1000.0
+                );
             }
         }
     }

@@ -13,8 +13,11 @@ use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use futures::Stream;
 use s3s::dto::{ETag, GetObjectInput, GetObjectOutput, PutObjectInput, PutObjectOutput, StreamingBlob};
+use s3s::service::S3ServiceBuilder;
 use s3s::stream::{ByteStream as _, RemainingLength};
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result};
+
+use ciphergate::http::server::{Listener, ServerSettings, serve_s3};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -126,6 +129,14 @@ pub fn serve(listen: SocketAddr, store: &str, credentials: (&str, &str)) {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .build();
-    let service = move || PassThrough { client: Client::from_conf(config.clone()) };
-    todo_front(listen, access_key, secret_key, service);
+    let auth = s3s::auth::SimpleAuth::from_single(access_key, secret_key);
+    let service = move || {
+        let mut service = S3ServiceBuilder::new(PassThrough { client: Client::from_conf(config.clone()) });
+        service.set_auth(auth.clone());
+        service.build()
+    };
+    actix_web::rt::System::new().block_on(async {
+        let listener = Listener::bind(listen, None).expect("address");
+        serve_s3(listener, &ServerSettings::default(), service).expect("server").wait().await.expect("server runs");
+    });
 }

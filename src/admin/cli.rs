@@ -9,7 +9,12 @@ use crate::config::{Override, Sources};
 
 /// An S3-compatible gateway that encrypts every object before it reaches the bucket.
 #[derive(Debug, Parser)]
-#[command(name = "ciphergate", version, max_term_width = 120, after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.")]
+#[command(
+    name = "ciphergate",
+    version,
+    max_term_width = 120,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -68,7 +73,8 @@ impl ConfigArgs {
             flag("--log-format", "log.format", self.log_format.clone()),
             flag("--log-level", "log.level", self.log_level.clone()),
         ];
-        let set = self.set.iter().map(|(key, value)| Override { flag: format!("--set {key}"), key: key.clone(), value: value.clone() });
+        let set =
+            self.set.iter().map(|(key, value)| Override { flag: format!("--set {key}"), key: key.clone(), value: value.clone() });
         sources.process_environment().flags(named.into_iter().flatten().chain(set))
     }
 }

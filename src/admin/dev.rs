@@ -23,7 +23,9 @@ const SECRET_KEY_VARIABLE: &str = "CIPHERGATE_DEV_SECRET_KEY";
 
 pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     if !args.listen.ip().is_loopback() || !args.admin.ip().is_loopback() {
-        return Err(Failure::Usage("ciphergate dev listens on loopback only; for other addresses use ciphergate serve".to_owned()));
+        return Err(Failure::Usage(
+            "ciphergate dev listens on loopback only; for other addresses use ciphergate serve".to_owned(),
+        ));
     }
     let log_level = args.log_level.parse().map_err(|error| Failure::Usage(format!("--log-level: {error}")))?;
     serve::start_log(LogFormat::Text, log_level)?;
@@ -42,8 +44,11 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     let pair = (between.access_key.to_string(), between.secret_key.to_string());
     let running = store::serve(store, loopback, vec![pair]).map_err(Failure::run)?;
 
-    let config = Config::load(Sources::text("the settings of ciphergate dev", settings(args, &keyring, &between, &client, running.addr())))
-        .map_err(|problems| Failure::Usage(problems.to_string()))?;
+    let config = Config::load(Sources::text(
+        "the settings of ciphergate dev",
+        settings(args, &keyring, &between, &client, running.addr()),
+    ))
+    .map_err(|problems| Failure::Usage(problems.to_string()))?;
     let ended = serve::serve(config, |addresses| greet(folder, addresses, &client));
     running.shutdown();
     ended

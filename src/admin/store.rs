@@ -6,7 +6,8 @@ use crate::store::{self, Store};
 
 pub(super) fn run(args: &StoreArgs) -> Result<(), Failure> {
     let credential = |name: &str| {
-        std::env::var(name).map_err(|_| Failure::Usage(format!("{name} is not set: the store needs an access key and a secret to ask for")))
+        std::env::var(name)
+            .map_err(|_| Failure::Usage(format!("{name} is not set: the store needs an access key and a secret to ask for")))
     };
     let credentials = vec![(credential("CIPHERGATE_DEV_ACCESS_KEY")?, credential("CIPHERGATE_DEV_SECRET_KEY")?)];
     let store = Store::open(&args.data_dir, store::Options { fsync: args.fsync }).map_err(Failure::run)?;

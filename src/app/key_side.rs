@@ -33,8 +33,10 @@ pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
             KeySource::Keyring { file } => Arc::new(Keyring::load(file, &label)?),
             KeySource::Kms { arn, endpoint, ca_file } => {
                 let context = tls_context(ca_file.as_deref())?;
-                let arn: KeyArn =
-                    arn.as_str().parse().map_err(|error: crate::keys::kms::ArnError| Error::Arn { text: arn.to_string(), detail: error.to_string() })?;
+                let arn: KeyArn = arn.as_str().parse().map_err(|error: crate::keys::kms::ArnError| Error::Arn {
+                    text: arn.to_string(),
+                    detail: error.to_string(),
+                })?;
                 let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client(&context));
                 let sdk = loader.region(Region::new(arn.region().to_owned())).load().await;
                 let options = KmsOptions { endpoint: endpoint.as_ref().map(ToString::to_string), ..KmsOptions::default() };

@@ -111,7 +111,8 @@ impl App {
     /// Addresses that cannot be used, certificates that do not fit, a server that fails.
     pub async fn serve(self, started: impl FnOnce(Addresses)) -> Result<(), Error> {
         let metrics = install_metrics()?;
-        let tls = self.config.listen.tls.as_ref().map(|files| tls::server(&files.certificate_file, &files.key_file)).transpose()?;
+        let tls =
+            self.config.listen.tls.as_ref().map(|files| tls::server(&files.certificate_file, &files.key_file)).transpose()?;
         let bind = |address, tls| Listener::bind(address, tls).map_err(|source| Error::Listen { address, source });
         let s3 = bind(self.config.listen.address, tls)?;
         let admin = bind(self.config.admin.address, None)?;
@@ -209,7 +210,8 @@ async fn prove_until_ready(keys: Arc<Keys>, store: StoreSide, readiness: Readine
 }
 
 fn install_metrics() -> Result<PrometheusHandle, Error> {
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(names::REQUEST_SECONDS.to_owned()), &SECONDS_BUCKETS)?;
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(names::REQUEST_SECONDS.to_owned()), &SECONDS_BUCKETS)?;
     let handle = builder.install_recorder()?;
     names::describe();
     Ok(handle)

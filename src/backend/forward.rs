@@ -261,9 +261,8 @@ impl Forwarder {
                 headers.push((name.as_str(), value));
             }
             let uri = outgoing.uri().to_string();
-            let signable =
-                SignableRequest::new(outgoing.method().as_str(), uri, headers.into_iter(), SignableBody::Bytes(body))
-                    .map_err(|err| build(err.into()))?;
+            let signable = SignableRequest::new(outgoing.method().as_str(), uri, headers.into_iter(), SignableBody::Bytes(body))
+                .map_err(|err| build(err.into()))?;
             sign(signable, &params).map_err(|err| build(err.into()))?.into_parts().0
         };
         instructions.apply_to_request_http1x(outgoing);
@@ -369,9 +368,7 @@ fn may_travel(name: &str) -> bool {
     const NEVER_FAMILIES: &[&str] =
         &["x-amz-copy-source", "x-amz-meta-", "x-amz-rename-source", "x-amz-server-side-encryption-customer-"];
     PLAIN.contains(&name)
-        || (name.starts_with("x-amz-")
-            && !NEVER.contains(&name)
-            && !NEVER_FAMILIES.iter().any(|family| name.starts_with(family)))
+        || (name.starts_with("x-amz-") && !NEVER.contains(&name) && !NEVER_FAMILIES.iter().any(|family| name.starts_with(family)))
 }
 
 fn strip_answer(headers: &mut HeaderMap) {
@@ -575,7 +572,9 @@ mod tests {
 
     #[test]
     fn only_listed_headers_travel() {
-        for name in ["content-type", "content-md5", "x-amz-acl", "x-amz-checksum-crc32", "x-amz-expected-bucket-owner", "x-amz-mfa"] {
+        for name in
+            ["content-type", "content-md5", "x-amz-acl", "x-amz-checksum-crc32", "x-amz-expected-bucket-owner", "x-amz-mfa"]
+        {
             assert!(may_travel(name), "{name}");
         }
         for name in [

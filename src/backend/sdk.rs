@@ -14,7 +14,8 @@ use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    ConfigBag, Intercept, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents, StalledStreamProtectionConfig,
+    ConfigBag, Intercept, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents,
+    StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
@@ -26,8 +27,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Answer, Body, DeleteFailure, DeleteMany, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer, Owner, Paging,
-    PutObject, Refusal, RestoreState, Select,
+    Answer, Body, DeleteFailure, DeleteMany, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer, Owner,
+    Paging, PutObject, Refusal, RestoreState, Select,
 };
 use crate::stream::SealedBody;
 
@@ -151,9 +152,9 @@ impl S3Backend {
             .map(|one| ObjectIdentifier::builder().key(one.key).set_version_id(one.version_id).set_e_tag(one.etag).build())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| Error::NotSent(e.into()))?;
-        let lines = Delete::builder().set_objects(Some(objects)).quiet(delete.quiet).build().map_err(|e| Error::NotSent(e.into()))?;
-        let sent =
-            self.client.delete_objects().bucket(delete.bucket).delete(lines).customize().interceptor(wire.clone()).send();
+        let lines =
+            Delete::builder().set_objects(Some(objects)).quiet(delete.quiet).build().map_err(|e| Error::NotSent(e.into()))?;
+        let sent = self.client.delete_objects().bucket(delete.bucket).delete(lines).customize().interceptor(wire.clone()).send();
         let (output, headers) = finish(sent, &wire).await?;
         Ok(DeletedMany {
             headers,

@@ -420,10 +420,7 @@ mod tests {
         assert_eq!(refusal_of(&nested).unwrap().code().as_str(), "EntityTooLarge");
         let hash = refusal_of(&UploadStreamError::Sha256Mismatch).unwrap();
         assert_eq!((hash.code().as_str(), hash.status_code().unwrap().as_u16()), ("XAmzContentSHA256Mismatch", 400));
-        assert_eq!(
-            refusal_of(&AwsChunkedStreamError::SignatureMismatch).unwrap().code().as_str(),
-            "SignatureDoesNotMatch"
-        );
+        assert_eq!(refusal_of(&AwsChunkedStreamError::SignatureMismatch).unwrap().code().as_str(), "SignatureDoesNotMatch");
         assert!(refusal_of(&std::io::Error::other("backend")).is_none());
     }
 }

@@ -19,7 +19,7 @@ use s3s::{Body, S3Error, S3ErrorCode};
 use tracing::Instrument as _;
 
 use super::body::{ClientBody, FaultSlot, ReplyBody, pump};
-use super::route::classify;
+use super::route::{classify, is_form_upload};
 use crate::observe::request::{RequestLog, RequestRecord};
 use crate::observe::request_id::RequestId;
 
@@ -28,7 +28,8 @@ const AMZ_ID_2: HeaderName = HeaderName::from_static("x-amz-id-2");
 /// The form of aws-chunked whose last chunk nobody but the bridge can miss: signed, without a trailer.
 const SIGNED_CHUNKS: &[u8] = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
 /// Headers that belong to one connection (RFC 9110 section 7.6.1) and never travel.
-const HOP_BY_HOP: [&str; 7] = ["connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "transfer-encoding", "upgrade"];
+const HOP_BY_HOP: [&str; 7] =
+    ["connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
 /// Time limits of bodies.
 #[derive(Debug, Clone, Copy)]
@@ -50,10 +51,19 @@ pub async fn handle(
     let is_head = req.method() == actix_web::http::Method::HEAD;
 
     let answer = match head_of(&req) {
+        Ok(head) if is_form_upload(head.method_ref(), head.headers_ref()) => {
+            log.set_target("PostObject", None);
+            refuse(S3Error::with_message(
+                S3ErrorCode::NotImplemented,
+                "The operation PostObject is not supported by this gateway.",
+            ))
+        }
         Ok(head) => {
             let classified = Arc::new(classify(head.method_ref(), head.uri_ref(), head.headers_ref()));
             log.set_target(classified.operation, classified.target.bucket());
-            serve(head.0, classified, payload, &service, *limits.get_ref(), record.clone(), req.peer_addr()).instrument(span.clone()).await
+            serve(head.0, classified, payload, &service, *limits.get_ref(), record.clone(), req.peer_addr())
+                .instrument(span.clone())
+                .await
         }
         Err(refusal) => refuse(refusal),
     };
@@ -85,7 +95,8 @@ fn head_of(req: &HttpRequest) -> Result<Head, S3Error> {
     };
     let mut head = http::Request::new(());
     *head.version_mut() = version;
-    *head.method_mut() = Method::from_bytes(req.method().as_str().as_bytes()).map_err(|_| bad("The method is not one of HTTP."))?;
+    *head.method_mut() =
+        Method::from_bytes(req.method().as_str().as_bytes()).map_err(|_| bad("The method is not one of HTTP."))?;
     *head.uri_mut() = req.head().uri.to_string().parse().map_err(|_| S3Error::new(S3ErrorCode::InvalidURI))?;
     let headers = head.headers_mut();
     headers.reserve(req.headers().len());
@@ -115,7 +126,9 @@ async fn serve(
     };
     let may_have_body = announced.is_some_and(|length| length > 0)
         || head.headers().contains_key(header::TRANSFER_ENCODING)
-        || (head.version() == http::Version::HTTP_2 && announced.is_none() && !matches!(*head.method(), Method::GET | Method::HEAD | Method::DELETE));
+        || (head.version() == http::Version::HTTP_2
+            && announced.is_none()
+            && !matches!(*head.method(), Method::GET | Method::HEAD | Method::DELETE));
     let (mut parts, ()) = head.into_parts();
     parts.extensions.insert(record.clone());
     parts.extensions.insert(classified);
@@ -176,7 +189,13 @@ fn refuse(error: S3Error) -> http::Response<Body> {
 }
 
 /// The answer in actix-web's types, with the request id on it, the statuses that the protocol library leaves as they are put right.
-fn reply(answer: http::Response<Body>, is_head: bool, record: RequestRecord, mut log: RequestLog, span: tracing::Span) -> HttpResponse<ReplyBody> {
+fn reply(
+    answer: http::Response<Body>,
+    is_head: bool,
+    record: RequestRecord,
+    mut log: RequestLog,
+    span: tracing::Span,
+) -> HttpResponse<ReplyBody> {
     let (mut parts, mut body) = answer.into_parts();
     let status = match parts.status {
         StatusCode::OK if is_head && parts.headers.contains_key(header::CONTENT_RANGE) => StatusCode::PARTIAL_CONTENT,
@@ -204,7 +223,8 @@ fn reply(answer: http::Response<Body>, is_head: bool, record: RequestRecord, mut
         (None, None) if is_head => BodySize::None,
         (None, None) => BodySize::Stream,
     };
-    let status = actix_web::http::StatusCode::from_u16(status.as_u16()).unwrap_or(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        actix_web::http::StatusCode::from_u16(status.as_u16()).unwrap_or(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR);
     let body = if is_head || bodyless { ReplyBody::head_only(size, log, span) } else { ReplyBody::new(body, size, log, span) };
     let mut out = HttpResponse::with_body(status, body);
     let id = HeaderValue::from_str(record.id().as_str()).unwrap_or(HeaderValue::from_static(""));

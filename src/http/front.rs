@@ -217,9 +217,8 @@ async fn read_document(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes>
     let mut body = std::mem::take(&mut req.input);
     let mut whole = BytesMut::new();
     while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|err| {
-            refusal_of(&*err).unwrap_or_else(|| S3Error::with_source(S3ErrorCode::InternalError, err))
-        })?;
+        let piece =
+            piece.map_err(|err| refusal_of(&*err).unwrap_or_else(|| S3Error::with_source(S3ErrorCode::InternalError, err)))?;
         if piece.len() > max - whole.len() {
             return Err(S3Error::new(S3ErrorCode::MaxMessageLengthExceeded));
         }
@@ -290,7 +289,11 @@ fn forward_error(err: ForwardError, record: Option<&RequestRecord>) -> S3Error {
         | ForwardError::Redirected { .. }
         | ForwardError::Endpoint(_)
         | ForwardError::Request(_) => {
-            tracing::error!(request_id, error = &err as &dyn std::error::Error, "the backend and the gateway's configuration do not fit");
+            tracing::error!(
+                request_id,
+                error = &err as &dyn std::error::Error,
+                "the backend and the gateway's configuration do not fit"
+            );
             S3ErrorCode::InternalError
         }
     };

@@ -8,7 +8,6 @@ pub mod body;
 pub mod front;
 pub mod route;
 
-
 pub mod bridge;
 pub mod server;
 pub mod tls;

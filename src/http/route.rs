@@ -463,14 +463,12 @@ fn form_decode(text: &str) -> Result<String, Refusal> {
 }
 
 /// Whether a `Range` header can be served as it stands. S3 serves one range of bytes at a time; what it cannot parse, a list of
-/// ranges and other units it ignores and answers with the whole object, as RFC 9110 section 14.2 lets a server do. The same
-/// goes for a range under `If-Range`: whether that condition holds is not known here, and the whole object is right either way.
+/// ranges and other units it ignores and answers with the whole object, as RFC 9110 section 14.2 lets a server do.
 #[must_use]
 pub fn range_is_usable(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(http::header::RANGE).iter();
     match (values.next(), values.next()) {
         (None, _) => true,
-        (Some(_), None) if headers.contains_key(http::header::IF_RANGE) => false,
         (Some(value), None) => value.to_str().is_ok_and(|text| s3s::dto::Range::parse(text).is_ok()),
         (Some(_), Some(_)) => false,
     }

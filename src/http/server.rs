@@ -110,10 +110,7 @@ pub fn serve_s3(
     let limits = BodyLimits { idle: settings.idle_body_timeout };
     let workers = settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let server = HttpServer::new(move || {
-        App::new()
-            .app_data(web::Data::new(service()))
-            .app_data(web::Data::new(limits))
-            .default_service(web::to(handle))
+        App::new().app_data(web::Data::new(service())).app_data(web::Data::new(limits)).default_service(web::to(handle))
     })
     .workers(workers)
     .max_connections(settings.connections_max.div_ceil(workers))

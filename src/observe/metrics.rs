@@ -23,7 +23,11 @@ pub const INTEGRITY_FAILURES: &str = "ciphergate_integrity_failures_total";
 /// Tells the installed recorder what each metric is. Call once, after the recorder is in place.
 pub fn describe() {
     metrics::describe_counter!(REQUESTS, "Requests by operation and status class.");
-    metrics::describe_histogram!(REQUEST_SECONDS, metrics::Unit::Seconds, "Time from request head to the last byte of the answer.");
+    metrics::describe_histogram!(
+        REQUEST_SECONDS,
+        metrics::Unit::Seconds,
+        "Time from request head to the last byte of the answer."
+    );
     metrics::describe_counter!(BYTES_IN, metrics::Unit::Bytes, "Request body bytes taken from clients.");
     metrics::describe_counter!(BYTES_OUT, metrics::Unit::Bytes, "Response body bytes handed to clients.");
     metrics::describe_gauge!(IN_FLIGHT, "Requests being worked on.");

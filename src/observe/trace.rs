@@ -8,8 +8,17 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 /// Targets that print whole requests, keys included, or only noise. Nothing turns them on.
 const SILENT: [&str; 3] = ["s3s", "aws_sdk_s3", "aws_sdk_kms"];
 /// Targets of libraries that are heard from `warn` on.
-const QUIET: [&str; 9] =
-    ["actix_http", "actix_server", "actix_web", "aws_config", "aws_smithy_runtime", "aws_smithy_http_client", "h2", "hyper", "rustls"];
+const QUIET: [&str; 9] = [
+    "actix_http",
+    "actix_server",
+    "actix_web",
+    "aws_config",
+    "aws_smithy_runtime",
+    "aws_smithy_http_client",
+    "h2",
+    "hyper",
+    "rustls",
+];
 
 /// Sets the log up for the whole process. Errors: it was set up before.
 pub fn init(json: bool, level: Level) -> Result<(), TryInitError> {

@@ -178,7 +178,9 @@ fn declared_checksum(
     let mut found = Vec::new();
     for (name, value) in headers {
         let text = name.as_str();
-        if !text.starts_with(CHECKSUM_PREFIX) || matches!(text, "x-amz-checksum-mode" | "x-amz-checksum-type" | "x-amz-checksum-algorithm") {
+        if !text.starts_with(CHECKSUM_PREFIX)
+            || matches!(text, "x-amz-checksum-mode" | "x-amz-checksum-type" | "x-amz-checksum-algorithm")
+        {
             continue;
         }
         let algorithm = algorithm_of(text).ok_or(Error::InvalidRequest("The checksum algorithm is not known"))?;
@@ -187,7 +189,8 @@ fn declared_checksum(
         found.push((algorithm, Declared::Header(value)));
     }
     for name in announced {
-        let algorithm = algorithm_of(name).ok_or(Error::InvalidRequest("The value specified in the x-amz-trailer header is not supported"))?;
+        let algorithm = algorithm_of(name)
+            .ok_or(Error::InvalidRequest("The value specified in the x-amz-trailer header is not supported"))?;
         let trailers = trailers.ok_or(Error::InvalidRequest("x-amz-trailer needs an aws-chunked body"))?;
         found.push((algorithm, Declared::Trailer(trailers.clone())));
     }

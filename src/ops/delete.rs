@@ -1,7 +1,8 @@
 //! DeleteObject and DeleteObjects. They carry the client's guards; there is nothing to open.
 
 use s3s::dto::{
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error as DeleteLineError, ObjectVersionId,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error as DeleteLineError,
+    ObjectVersionId,
 };
 use s3s::{S3Request, S3Response};
 
@@ -37,7 +38,8 @@ impl Gateway {
             });
         }
         let sent = headers::for_read(&req.headers, &req.extensions)?;
-        let many = DeleteMany { bucket: req.input.bucket, headers: sent, quiet: req.input.delete.quiet.unwrap_or(false), objects };
+        let many =
+            DeleteMany { bucket: req.input.bucket, headers: sent, quiet: req.input.delete.quiet.unwrap_or(false), objects };
         let answer = self.backend.delete_objects(many).await?;
         let output = DeleteObjectsOutput {
             deleted: Some(

@@ -26,7 +26,9 @@ pub enum Error {
     MissingContentLength,
     #[error("Your proposed upload exceeds the maximum allowed object size.")]
     EntityTooLarge,
-    #[error("Your metadata headers exceed the maximum allowed metadata size: {bytes} bytes with the gateway's own entry, of {max}.")]
+    #[error(
+        "Your metadata headers exceed the maximum allowed metadata size: {bytes} bytes with the gateway's own entry, of {max}."
+    )]
     MetadataTooLarge { bytes: usize, max: usize },
     #[error("The requested range is not satisfiable")]
     InvalidRange { plain_len: u64 },
@@ -146,7 +148,9 @@ fn received(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> S3Error 
                 S3ErrorCode::SignatureDoesNotMatch,
                 "The request signature we calculated does not match the signature you provided.",
             ),
-            AwsChunkedStreamError::ChunkDataTooLarge { .. } => custom("InvalidChunkSizeError", 403, "A chunk of the body is too large."),
+            AwsChunkedStreamError::ChunkDataTooLarge { .. } => {
+                custom("InvalidChunkSizeError", 403, "A chunk of the body is too large.")
+            }
             AwsChunkedStreamError::Underlying(inner) => received(&**inner),
             _ => incomplete_body(),
         };
@@ -208,7 +212,10 @@ fn store_failure(cause: backend::Error) -> S3Error {
         backend::Error::Refused(refusal) => refused(refusal),
         backend::Error::Unreachable(_) | backend::Error::TimedOut(_) => {
             tracing::error!(cause = %chain(&cause), "the store failed");
-            S3Error::with_message(S3ErrorCode::ServiceUnavailable, "The object store behind this gateway does not answer. Please try again.")
+            S3Error::with_message(
+                S3ErrorCode::ServiceUnavailable,
+                "The object store behind this gateway does not answer. Please try again.",
+            )
         }
         backend::Error::NotSent(_) | backend::Error::Garbled(_) => {
             tracing::error!(cause = %chain(&cause), "the store failed");
@@ -221,7 +228,10 @@ fn store_failure(cause: backend::Error) -> S3Error {
 fn refused(refusal: Refusal) -> S3Error {
     if refusal.is_about_us() {
         tracing::error!(code = %refusal.code, message = %refusal.message, "the store does not accept this gateway's credentials, clock or region");
-        return S3Error::with_message(S3ErrorCode::InternalError, "The object store behind this gateway refused it. Please tell the operator.");
+        return S3Error::with_message(
+            S3ErrorCode::InternalError,
+            "The object store behind this gateway refused it. Please tell the operator.",
+        );
     }
     let code = match (refusal.code.as_str(), refusal.status) {
         ("Unknown", 304) => S3ErrorCode::NotModified,
@@ -254,8 +264,16 @@ fn refused(refusal: Refusal) -> S3Error {
     error
 }
 
-const KEPT_ON_ERRORS: [&str; 8] =
-    ["allow", "etag", "last-modified", "retry-after", "x-amz-bucket-region", "x-amz-delete-marker", "x-amz-version-id", "cache-control"];
+const KEPT_ON_ERRORS: [&str; 8] = [
+    "allow",
+    "etag",
+    "last-modified",
+    "retry-after",
+    "x-amz-bucket-region",
+    "x-amz-delete-marker",
+    "x-amz-version-id",
+    "cache-control",
+];
 
 /// An error with its causes, for the log.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -167,7 +167,13 @@ impl Read<'_> {
             _ => self.fetch(&stored, sealed.start, sealed.end - 1).await?,
         };
         let opened = stream::open_object(TakeThenDrain::new(body, sealed.end - sealed.start), keys, plan);
-        Ok(Opened { headers, plain_len: stored.plain_len.get(), range, checksum, body: PlainBody::begin(opened, &self.object).await? })
+        Ok(Opened {
+            headers,
+            plain_len: stored.plain_len.get(),
+            range,
+            checksum,
+            body: PlainBody::begin(opened, &self.object).await?,
+        })
     }
 
     /// The first request: the answer's headers, and its body if it had to have one.
@@ -224,7 +230,9 @@ fn guess_single(first: u64, last: Option<u64>) -> ByteRange {
     // Offsets beyond any object are beyond the end all the same.
     let start = (first / chunk).saturating_mul(sealed_chunk);
     match last {
-        Some(last) => ByteRange::Inclusive(start, (last / chunk).saturating_add(1).saturating_mul(sealed_chunk).saturating_sub(1)),
+        Some(last) => {
+            ByteRange::Inclusive(start, (last / chunk).saturating_add(1).saturating_mul(sealed_chunk).saturating_sub(1))
+        }
         None => ByteRange::From(start),
     }
 }
@@ -240,7 +248,10 @@ fn sent_span(headers: &HeaderMap) -> Option<(u64, u64)> {
 
 /// True when the validator of an If-Range names the object that was answered.
 fn is_current(validator: &str, answer: &HeaderMap) -> bool {
-    [http::header::ETAG, http::header::LAST_MODIFIED].iter().filter_map(|name| answer.get(name)).any(|value| value.as_bytes() == validator.as_bytes())
+    [http::header::ETAG, http::header::LAST_MODIFIED]
+        .iter()
+        .filter_map(|name| answer.get(name))
+        .any(|value| value.as_bytes() == validator.as_bytes())
 }
 
 fn footer_of_whole(whole: &Bytes, stored: &Stored, keys: &ObjectKeys) -> Result<Footer, Error> {
@@ -372,7 +383,9 @@ mod tests {
 
     #[test]
     fn the_span_of_an_answer_is_read_from_its_headers() {
-        let headers = |name: http::HeaderName, value: &'static str| -> HeaderMap { [(name, HeaderValue::from_static(value))].into_iter().collect() };
+        let headers = |name: http::HeaderName, value: &'static str| -> HeaderMap {
+            [(name, HeaderValue::from_static(value))].into_iter().collect()
+        };
         assert_eq!(sent_span(&headers(http::header::CONTENT_RANGE, "bytes 5-9/240")), Some((5, 10)));
         assert_eq!(sent_span(&headers(http::header::CONTENT_LENGTH, "240")), Some((0, 240)));
         assert_eq!(sent_span(&headers(http::header::CONTENT_RANGE, "bytes 5-18446744073709551615/*")), None);
@@ -384,7 +397,9 @@ mod tests {
         let pieces = [Bytes::from_static(b"abc"), Bytes::from_static(b"def"), Bytes::from_static(b"ghi")];
         for take in 0..=9 {
             let body: Body = futures::stream::iter(pieces.clone().map(Ok)).boxed();
-            let taken = futures::executor::block_on(TakeThenDrain::new(body, take).map(|piece| piece.unwrap()).collect::<Vec<_>>()).concat();
+            let taken =
+                futures::executor::block_on(TakeThenDrain::new(body, take).map(|piece| piece.unwrap()).collect::<Vec<_>>())
+                    .concat();
             assert_eq!(taken, &b"abcdefghi"[..usize::try_from(take).unwrap()]);
         }
     }

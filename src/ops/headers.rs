@@ -1,8 +1,9 @@
 //! Which headers travel, in which direction, and how they change on the way. The one place that knows.
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-    ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, SERVER, TRANSFER_ENCODING,
+    CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, SERVER,
+    TRANSFER_ENCODING,
 };
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
@@ -73,7 +74,10 @@ pub fn for_write(client: &HeaderMap, extensions: &Extensions, envelope_text: &st
     if bytes > METADATA_BYTES_MAX {
         return Err(Error::MetadataTooLarge { bytes, max: METADATA_BYTES_MAX });
     }
-    out.insert(HeaderName::from_static(format::HEADER), HeaderValue::from_str(envelope_text).map_err(|_| Error::Internal("envelope is not a header"))?);
+    out.insert(
+        HeaderName::from_static(format::HEADER),
+        HeaderValue::from_str(envelope_text).map_err(|_| Error::Internal("envelope is not a header"))?,
+    );
     add_request_id(extensions, &mut out);
     Ok(out)
 }
@@ -157,13 +161,17 @@ pub fn mark_etag_text(store: &str) -> String {
 
 /// The store's ETags in a condition: takes the "-0" off each one.
 pub fn unmark_etags(condition: &str) -> String {
-    condition.split(',').map(|tag| {
-        let tag = tag.trim();
-        match tag.strip_suffix("-0\"") {
-            Some(open) => format!("{open}\""),
-            None => tag.strip_suffix("-0").unwrap_or(tag).to_owned(),
-        }
-    }).collect::<Vec<_>>().join(", ")
+    condition
+        .split(',')
+        .map(|tag| {
+            let tag = tag.trim();
+            match tag.strip_suffix("-0\"") {
+                Some(open) => format!("{open}\""),
+                None => tag.strip_suffix("-0").unwrap_or(tag).to_owned(),
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The validator of an If-Range, in the store's words. Judged here, since the range that the store sees is not the client's.
@@ -182,7 +190,8 @@ pub fn drop_overridden(headers: &mut HeaderMap, uri: &http::Uri) {
 /// Puts the `response-*` overrides of the query into the answer.
 pub fn apply_overrides(headers: &mut HeaderMap, uri: &http::Uri) -> Result<(), Error> {
     for (name, value) in overrides(uri) {
-        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Error::InvalidArgument("A response-* parameter is not a header value"))?;
+        let value = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| Error::InvalidArgument("A response-* parameter is not a header value"))?;
         headers.insert(name, value);
     }
     Ok(())
@@ -252,10 +261,18 @@ fn carry_conditions(from: &HeaderMap, to: &mut HeaderMap, names: &[HeaderName]) 
         }
         let value = joined(from, name)?;
         let text = value.to_str().map_err(|_| Error::InvalidArgument("A conditional header is not ASCII"))?;
-        let value = HeaderValue::from_str(&unmark_etags(text)).map_err(|_| Error::InvalidArgument("A conditional header is malformed"))?;
+        let value = HeaderValue::from_str(&unmark_etags(text))
+            .map_err(|_| Error::InvalidArgument("A conditional header is malformed"))?;
         // Dates hold a comma too; only lists of ETags are rewritten.
         let is_date = [IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE].contains(name);
-        to.insert(name.clone(), if is_date { HeaderValue::from_str(text).map_err(|_| Error::InvalidArgument("A conditional header is malformed"))? } else { value });
+        to.insert(
+            name.clone(),
+            if is_date {
+                HeaderValue::from_str(text).map_err(|_| Error::InvalidArgument("A conditional header is malformed"))?
+            } else {
+                value
+            },
+        );
     }
     Ok(())
 }
@@ -322,7 +339,11 @@ mod tests {
     fn conditions_reach_the_store_in_its_own_words() {
         assert_eq!(unmark_etags("*"), "*");
         assert_eq!(unmark_etags("\"a-0\", W/\"b-0\", \"c-2\",d-0"), "\"a\", W/\"b\", \"c-2\", d");
-        let sent = for_read(&map(&[("if-none-match", "\"x-0\""), ("if-modified-since", "Tue, 24 Nov 2026 04:00:00 GMT")]), &Extensions::new()).unwrap();
+        let sent = for_read(
+            &map(&[("if-none-match", "\"x-0\""), ("if-modified-since", "Tue, 24 Nov 2026 04:00:00 GMT")]),
+            &Extensions::new(),
+        )
+        .unwrap();
         assert_eq!(sent["if-none-match"], "\"x\"");
         assert_eq!(sent["if-modified-since"], "Tue, 24 Nov 2026 04:00:00 GMT");
     }
@@ -336,7 +357,9 @@ mod tests {
 
     #[test]
     fn metadata_travels_raw_and_the_reserved_entry_is_refused() {
-        let sent = write(&[("x-amz-meta-a", "=?UTF-8?Q?=C3=A9?="), ("x-amz-meta-b", "1"), ("x-amz-meta-b", "2"), ("x-amz-meta-u", "é")]).unwrap();
+        let sent =
+            write(&[("x-amz-meta-a", "=?UTF-8?Q?=C3=A9?="), ("x-amz-meta-b", "1"), ("x-amz-meta-b", "2"), ("x-amz-meta-u", "é")])
+                .unwrap();
         assert_eq!(sent["x-amz-meta-a"], "=?UTF-8?Q?=C3=A9?=");
         assert_eq!(sent["x-amz-meta-b"], "1,2");
         assert_eq!(sent["x-amz-meta-u"].as_bytes(), "é".as_bytes());
@@ -375,7 +398,11 @@ mod tests {
 
     #[test]
     fn keys_chosen_by_header_are_refused_not_ignored() {
-        for name in ["x-amz-server-side-encryption-customer-key", "x-amz-server-side-encryption-aws-kms-key-id", "x-amz-server-side-encryption-context"] {
+        for name in [
+            "x-amz-server-side-encryption-customer-key",
+            "x-amz-server-side-encryption-aws-kms-key-id",
+            "x-amz-server-side-encryption-context",
+        ] {
             assert!(matches!(write(&[(name, "x")]), Err(Error::NotImplemented(_))), "{name}");
         }
         assert!(write(&[("x-amz-server-side-encryption", "AES256")]).is_ok());

@@ -143,7 +143,8 @@ fn show_entry(entry: ListEntry, names: Names) -> Object {
 
 /// The plaintext size; a size that no sealed object has is shown as it is (FORMAT section 8).
 fn shown_size(stored: i64) -> i64 {
-    let plain = u64::try_from(stored).ok().and_then(|len| SealedLen::new(len).plain()).and_then(|len| i64::try_from(len.get()).ok());
+    let plain =
+        u64::try_from(stored).ok().and_then(|len| SealedLen::new(len).plain()).and_then(|len| i64::try_from(len.get()).ok());
     plain.unwrap_or(stored)
 }
 

@@ -24,7 +24,8 @@ impl Stored {
         let text = headers.get(format::HEADER).ok_or_else(|| Error::Integrity("the object has no envelope".into()))?;
         let text = text.to_str().map_err(|e| Error::Integrity(e.into()))?;
         let envelope = Envelope::parse(text)?;
-        let sealed_len = SealedLen::new(total_len(headers).ok_or(Error::Internal("the store did not say how long the object is"))?);
+        let sealed_len =
+            SealedLen::new(total_len(headers).ok_or(Error::Internal("the store did not say how long the object is"))?);
         let plain_len = sealed_len.plain().ok_or_else(|| Error::Integrity("no sealed object has this length".into()))?;
         let etag = headers.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
         Ok(Self { envelope, sealed_len, plain_len, etag })

@@ -13,7 +13,8 @@ impl Gateway {
     pub(super) async fn seal_and_put(&self, req: S3Request<PutObjectInput>) -> Result<S3Response<PutObjectOutput>, Error> {
         let length = req.input.content_length.ok_or(Error::MissingContentLength)?;
         let length = u64::try_from(length).map_err(|_| Error::MissingContentLength)?;
-        let length = PlainLen::new(length).filter(|length| length.get() <= layout::SINGLE_PLAIN_MAX).ok_or(Error::EntityTooLarge)?;
+        let length =
+            PlainLen::new(length).filter(|length| length.get() <= layout::SINGLE_PLAIN_MAX).ok_or(Error::EntityTooLarge)?;
         let check = BodyCheck::new(&req.headers, req.trailing_headers)?;
         let verified = check.verified();
 

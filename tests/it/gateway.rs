@@ -110,11 +110,27 @@ async fn metadata_and_content_headers_round_trip() {
     assert_eq!(got.cache_control(), Some("max-age=7"));
     let metadata = got.metadata().unwrap();
     assert_eq!((metadata.len(), metadata["plain"].as_str(), metadata["mixed"].as_str()), (2, "value", "=?UTF-8?Q?=C3=A9?="));
-    let overridden = client.get_object().bucket(&bucket).key("o").response_content_type("a/b").response_cache_control("no-store").send().await.unwrap();
+    let overridden = client
+        .get_object()
+        .bucket(&bucket)
+        .key("o")
+        .response_content_type("a/b")
+        .response_cache_control("no-store")
+        .send()
+        .await
+        .unwrap();
     assert_eq!((overridden.content_type(), overridden.cache_control()), (Some("a/b"), Some("no-store")));
-    let reserved = client.put_object().bucket(&bucket).key("o").metadata("ciphergate", "x").body(ByteStream::from_static(b"b")).send().await;
+    let reserved =
+        client.put_object().bucket(&bucket).key("o").metadata("ciphergate", "x").body(ByteStream::from_static(b"b")).send().await;
     assert_eq!(code(reserved), "InvalidArgument");
-    let large = client.put_object().bucket(&bucket).key("o").metadata("m", "x".repeat(1700)).body(ByteStream::from_static(b"b")).send().await;
+    let large = client
+        .put_object()
+        .bucket(&bucket)
+        .key("o")
+        .metadata("m", "x".repeat(1700))
+        .body(ByteStream::from_static(b"b"))
+        .send()
+        .await;
     assert_eq!(code(large), "MetadataTooLarge");
 }
 
@@ -161,7 +177,10 @@ async fn what_is_not_ours_is_refused() {
 
     plant("plaintext", b"not sealed".to_vec(), None).await;
     refused("plaintext").await;
-    assert_eq!(client.head_object().bucket(&bucket).key("plaintext").send().await.unwrap_err().raw_response().unwrap().status().as_u16(), 403);
+    assert_eq!(
+        client.head_object().bucket(&bucket).key("plaintext").send().await.unwrap_err().raw_response().unwrap().status().as_u16(),
+        403
+    );
     plant("copy-of-a", sealed.clone(), Some(&envelope)).await;
     refused("copy-of-a").await;
     plant("garbage", sealed.clone(), Some("AAAA")).await;
@@ -260,7 +279,13 @@ async fn deletes_and_listings() {
     }
     assert_eq!(pages, expected);
     let ids = keys[..3].iter().map(|key| ObjectIdentifier::builder().key(*key).build().unwrap()).collect();
-    let deleted = client.delete_objects().bucket(&bucket).delete(Delete::builder().set_objects(Some(ids)).build().unwrap()).send().await.unwrap();
+    let deleted = client
+        .delete_objects()
+        .bucket(&bucket)
+        .delete(Delete::builder().set_objects(Some(ids)).build().unwrap())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(deleted.deleted().len(), 3);
     client.delete_object().bucket(&bucket).key("plain").send().await.unwrap();
     assert_eq!(client.list_objects_v2().bucket(&bucket).send().await.unwrap().contents().len(), keys.len() - 4);

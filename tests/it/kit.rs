@@ -40,7 +40,7 @@ impl Site {
         let folder = tempfile::tempdir().expect("temporary folder");
         let store = Store::open(&folder.path().join("store"), store::Options::default()).expect("store opens");
         let credentials = vec![(AT_STORE.0.to_owned(), AT_STORE.1.to_owned())];
-        let running = store::serve(store.clone(), "127.0.0.1:0".parse().expect("address"), credentials).await.expect("store listens");
+        let running = store::serve(store.clone(), "127.0.0.1:0".parse().expect("address"), credentials).expect("store listens");
         let store_addr = running.addr();
         let gateway = Process::start(folder.path(), store_addr, more);
         Self { store, store_addr, _running: running, gateway, folder }
@@ -77,7 +77,11 @@ impl Process {
         let (s3, admin) = (free_address(), free_address());
         let keyring = folder.join("keyring");
         if !keyring.exists() {
-            let made = Command::new(env!("CARGO_BIN_EXE_ciphergate")).args(["keygen", "--out"]).arg(&keyring).output().expect("keygen runs");
+            let made = Command::new(env!("CARGO_BIN_EXE_ciphergate"))
+                .args(["keygen", "--out"])
+                .arg(&keyring)
+                .output()
+                .expect("keygen runs");
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         }
         let name = s3.port();
@@ -206,7 +210,9 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// The S3 error code of a failed call.
-pub fn code<T: std::fmt::Debug, E: aws_sdk_s3::error::ProvideErrorMetadata, R>(outcome: Result<T, aws_sdk_s3::error::SdkError<E, R>>) -> String {
+pub fn code<T: std::fmt::Debug, E: aws_sdk_s3::error::ProvideErrorMetadata, R>(
+    outcome: Result<T, aws_sdk_s3::error::SdkError<E, R>>,
+) -> String {
     match outcome {
         Ok(output) => panic!("expected an error, got {output:?}"),
         Err(error) => error.code().unwrap_or("(none)").to_owned(),
