@@ -45,7 +45,8 @@ impl ChecksumAlgorithm {
         Self::ALL.get(usize::from(index)).copied().map(Some).ok_or(Error::ChecksumAlgorithm)
     }
 
-    /// Bytes of a checksum.
+    /// Bytes of a checksum of this algorithm.
+    #[allow(clippy::len_without_is_empty, reason = "an algorithm is never empty")]
     pub const fn len(self) -> usize {
         match self {
             Self::Crc32 | Self::Crc32c => 4,

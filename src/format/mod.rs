@@ -7,14 +7,20 @@ mod checksum;
 mod context;
 mod envelope;
 mod error;
+mod footer;
 pub mod layout;
+mod parts;
+mod plan;
 mod read;
 
 pub use checksum::{ChecksumAlgorithm, ChecksumBytes, ChecksumKind, ObjectChecksum};
 pub use context::{KeyContext, cache_key};
 pub use envelope::{Envelope, EnvelopeFlags, HEADER, Label, Layout, METADATA_NAME, WrapInput};
 pub use error::Error;
+pub use footer::{End, Footer, Suffix, TableEntry};
 pub use layout::{PlainLen, SealedLen};
+pub use parts::{PartHeader, Receipt, SealedRecord, UploadName, UploadRecord, split_part_etag, upload_base_name};
+pub use plan::{ReadPlan, Segment, Tail};
 
 /// Result of this room.
 pub type Result<T> = std::result::Result<T, Error>;

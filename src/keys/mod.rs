@@ -14,6 +14,7 @@ mod sources;
 pub use cache::CacheLimits;
 pub use error::{Error, Side};
 pub use facade::{FreshObject, Keys, Proof, Stats};
+pub use rules::RuleError;
 pub use sources::{Clock, OsRandom, Random, Sources};
 
 pub use crate::crypto::KeyEncryptionKey;

@@ -1,1 +1,9 @@
+//! The heart (crypto, format, stream) from outside: published vectors, properties, and everything a hostile store can do.
+//! Builds without the `server` feature.
 
+mod common;
+mod lengths;
+mod reading;
+mod sealing;
+mod tamper;
+mod vectors;

@@ -1,0 +1,3 @@
+pub fn broken_json() -> serde_json::Value {
+    serde_json::json!({})
+}
