@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
@@ -210,7 +211,7 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// The S3 error code of a failed call.
-pub fn code<T: std::fmt::Debug, E: aws_sdk_s3::error::ProvideErrorMetadata, R>(
+pub fn code<T: std::fmt::Debug, E: ProvideErrorMetadata, R>(
     outcome: Result<T, aws_sdk_s3::error::SdkError<E, R>>,
 ) -> String {
     match outcome {
