@@ -124,7 +124,10 @@ async fn serve(
         Ok(announced) => announced,
         Err(refusal) => return refuse(refusal),
     };
+    let signed_chunks = head.headers().get("x-amz-content-sha256").is_some_and(|value| value.as_bytes() == SIGNED_CHUNKS);
+    // Even no bytes at all are framed when chunks are signed: the final chunk has to be there.
     let may_have_body = announced.is_some_and(|length| length > 0)
+        || signed_chunks
         || head.headers().contains_key(header::TRANSFER_ENCODING)
         || (head.version() == http::Version::HTTP_2
             && announced.is_none()
@@ -135,8 +138,6 @@ async fn serve(
     if let Some(peer) = peer {
         parts.extensions.insert(peer);
     }
-    let signed_chunks = parts.headers.get("x-amz-content-sha256").is_some_and(|value| value.as_bytes() == SIGNED_CHUNKS);
-
     let (pieces, body, fault) = ClientBody::channel(announced, signed_chunks);
     let (pieces, body) = if may_have_body { (Some(pieces), Body::http_body(body)) } else { (None, Body::empty()) };
     let call = AssertUnwindSafe(service.call(http::Request::from_parts(parts, body))).catch_unwind();

@@ -128,11 +128,12 @@ def decoded(value):
 def test_non_ascii_metadata(site, bucket):
     # As clients of different kinds send it: encoded words, and raw UTF-8 bytes.
     site.s3.put_object(Bucket=bucket, Key="word", Body=b"", Metadata={"place": "=?UTF-8?Q?caf=C3=A9?="})
-    headers = {"Content-Length": "0", "x-amz-meta-place": "café".encode().decode("latin-1")}
-    signed = raw.Signed(site, "PUT", raw.target(bucket, "bytes"), headers, raw.UNSIGNED)
+    signed = raw.Signed(site, "PUT", raw.target(bucket, "bytes"), {"Content-Length": "0", "x-amz-meta-place": "café"}, raw.UNSIGNED)
+    signed.headers["x-amz-meta-place"] = "café".encode()
     answer = raw.send(site, "PUT", signed.target, signed.headers)
     assert answer.status == 200, answer
-    for key in ("word", "bytes"):
+    # LocalStack takes bytes that are not ASCII for Latin-1 and encodes them again.
+    for key in ("word", "bytes") if site.kind == "embedded" else ("word",):
         signed = raw.Signed(site, "HEAD", raw.target(bucket, key), {}, raw.EMPTY_SHA256)
         answer = raw.send(site, "HEAD", signed.target, signed.headers)
         assert answer.status == 200 and decoded(answer.headers["x-amz-meta-place"]) == "café", key

@@ -143,7 +143,8 @@ def test_envelope_changed(site, bucket, victim):
     for name, text in flipped.items():
         put_back(site, bucket, "k", body, {**metadata, "ciphergate": text})
         assert error(site.s3.get_object, Bucket=bucket, Key="k") == REFUSED, name
-        assert error(site.s3.head_object, Bucket=bucket, Key="k")[0] == 403, name
+        if name not in ("middle", "end"):  # still well formed, and HEAD, which needs no key, sees the form alone
+            assert error(site.s3.head_object, Bucket=bucket, Key="k")[0] == 403, name
     put_back(site, bucket, "k", body, {"colour": "blue"})
     assert error(site.s3.get_object, Bucket=bucket, Key="k") == REFUSED
     # The object itself is still good: nothing but the envelope was wrong.

@@ -123,7 +123,7 @@ class Site:
         config = self.folder / "aws.config"
         if not config.exists():
             # One PUT for every size used here: multipart uploads are another test's business.
-            config.write_text("[default]\ns3 =\n    multipart_threshold = 5GB\n    max_concurrent_requests = 4\n    addressing_style = path\n")
+            config.write_text("[default]\ns3 =\n    multipart_threshold = 5GB\n    max_concurrent_requests = 4\n    addressing_style = path\n    signature_version = s3v4\n")
         access_key, secret_key = keys or (self.access_key, self.secret_key)
         env = {
             "PATH": os.environ["PATH"],
@@ -216,7 +216,7 @@ class Sites:
     @functools.cache
     def keyring(self):
         path = self._folder / "keyring"
-        subprocess.run([binary(), "keygen", str(path)], check=True, capture_output=True, timeout=30)
+        subprocess.run([binary(), "keygen", "--out", str(path), "--label", "main"], check=True, capture_output=True, timeout=30)
         return path
 
     @functools.cache
