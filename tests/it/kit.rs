@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use ciphergate::store::{self, Store};
 
 /// Credentials of the client of the gateway.
@@ -211,9 +211,7 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// The S3 error code of a failed call.
-pub fn code<T: std::fmt::Debug, E: ProvideErrorMetadata, R>(
-    outcome: Result<T, aws_sdk_s3::error::SdkError<E, R>>,
-) -> String {
+pub fn code<T: std::fmt::Debug, E: ProvideErrorMetadata, R>(outcome: Result<T, aws_sdk_s3::error::SdkError<E, R>>) -> String {
     match outcome {
         Ok(output) => panic!("expected an error, got {output:?}"),
         Err(error) => error.code().unwrap_or("(none)").to_owned(),
