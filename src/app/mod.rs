@@ -29,6 +29,8 @@ pub use store_side::StoreSide;
 const FOOTER_BYTES_MAX: u64 = 8 << 20;
 /// Pause between two attempts to prove keys and store at the start.
 const PROOF_PAUSE: Duration = Duration::from_secs(3);
+/// How often old samples and expired keys are cleared away.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(5);
 /// Bounds of the buckets of request times, in seconds.
 const SECONDS_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0];
 
@@ -126,10 +128,12 @@ impl App {
         let admin = serve_admin(admin, readiness.clone(), move || render.render()).map_err(Error::Server)?;
         let (s3_handle, admin_handle) = (s3.handle(), admin.handle());
         let admin = tokio::task::spawn_local(admin.wait());
+        let keys = self.keys.clone();
         let upkeep = tokio::task::spawn_local(async move {
             loop {
-                tokio::time::sleep(Duration::from_secs(5)).await;
+                tokio::time::sleep(UPKEEP_PAUSE).await;
                 metrics.run_upkeep();
+                keys.sweep().await;
             }
         });
         let proof = tokio::task::spawn_local(prove_until_ready(self.keys.clone(), self.store.clone(), readiness.clone()));

@@ -524,7 +524,7 @@ mod tests {
 
     fn forwarder(endpoint: &str, path_style: bool) -> Forwarder {
         let settings = ForwardSettings::new(endpoint, "us-east-1", path_style).unwrap();
-        let credentials = SharedCredentialsProvider::new(Credentials::from_keys("AK", "SK", None));
+        let credentials = SharedCredentialsProvider::new(Credentials::new("AK", "SK", None, None, "test"));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

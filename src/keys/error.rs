@@ -1,4 +1,4 @@
-//! What can go wrong between an object and its key. The variants are facts; `http` alone decides how a client hears of them
+//! What can go wrong between an object and its key. The variants are facts; `ops` alone decides how a client hears of them
 //! (docs/KEYS.md has the table), and the text here is for logs only.
 
 use super::Label;

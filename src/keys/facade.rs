@@ -198,6 +198,7 @@ async fn generate(
     counters.generate_calls.fetch_add(1, Ordering::Relaxed);
     let made = provider.generate(label, context).await.inspect_err(|_| counters.failed())?;
     if made.blob.is_empty() || made.blob.len() > BLOB_LEN_MAX {
+        counters.failed();
         let detail = format!("a wrapped key of {} bytes", made.blob.len());
         return Err(Error::BadAnswer { label: label.clone(), detail });
     }

@@ -19,6 +19,9 @@ const FILE_FORMAT: u32 = 1;
 /// Larger files are refused unread. A thousand versions have about 150 KiB.
 const FILE_LEN_MAX: u64 = 1 << 20;
 
+/// Longer runs of letters and digits are not words of an error message.
+const WORD_LEN_MAX: usize = 20;
+
 /// First byte of a wrapped key.
 const BLOB_FORMAT: u8 = 1;
 const HEAD_LEN: usize = 1 + 4 + 8 + 8 + SALT_LEN;
@@ -92,8 +95,12 @@ impl Keyring {
     }
 
     fn parse(text: &[u8]) -> Result<Self, String> {
+        Self::parse_unmasked(text).map_err(|reason| mask(&reason))
+    }
+
+    fn parse_unmasked(text: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(text).map_err(|_| "not UTF-8")?;
-        // The parser's own message quotes the line, and the line may hold a key.
+        // The parser's whole message quotes the line, and the line may hold a key.
         let file: KeyringFile = toml::from_str(text).map_err(|e| {
             let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
             format!("line {line}: {}", e.message())
@@ -242,6 +249,20 @@ impl<'de> Deserialize<'de> for HexKey {
     }
 }
 
+/// Hides what could be a key: a secret in the wrong field is quoted by whoever refuses it there.
+fn mask(reason: &str) -> String {
+    let mut masked = String::with_capacity(reason.len());
+    let mut rest = reason;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_alphanumeric()) {
+        let run = rest[start..].find(|c: char| !c.is_ascii_alphanumeric()).map_or(rest.len(), |len| start + len);
+        masked.push_str(&rest[..start]);
+        masked.push_str(if run - start > WORD_LEN_MAX { "(hidden)" } else { &rest[start..run] });
+        rest = &rest[run..];
+    }
+    masked.push_str(rest);
+    masked
+}
+
 fn hex(bytes: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(data_encoding::HEXLOWER.encode(bytes))
 }
@@ -249,10 +270,15 @@ fn hex(bytes: &[u8]) -> Zeroizing<String> {
 /// Reads a file that only its owner may read. Mode and content come from the same open file.
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     let io = |doing| move |source| KeyringError::Io { path: path.into(), doing, source };
-    let mut file = File::open(path).map_err(|e| match e.kind() {
+    let open_failed = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => KeyringError::Missing(path.into()),
         _ => io("opened")(e),
-    })?;
+    };
+    // Opening a pipe would wait for its other end.
+    if !fs::metadata(path).map_err(open_failed)?.is_file() {
+        return Err(KeyringError::NotAFile(path.into()));
+    }
+    let mut file = File::open(path).map_err(open_failed)?;
     let meta = file.metadata().map_err(io("examined"))?;
     if !meta.is_file() {
         return Err(KeyringError::NotAFile(path.into()));

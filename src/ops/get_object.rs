@@ -392,14 +392,12 @@ mod tests {
         assert_eq!(sent_span(&headers(http::header::CONTENT_RANGE, "lines 1-2/3")), None);
     }
 
-    #[test]
-    fn what_follows_the_plan_is_drained_and_dropped() {
+    #[tokio::test]
+    async fn what_follows_the_plan_is_drained_and_dropped() {
         let pieces = [Bytes::from_static(b"abc"), Bytes::from_static(b"def"), Bytes::from_static(b"ghi")];
         for take in 0..=9 {
             let body: Body = futures::stream::iter(pieces.clone().map(Ok)).boxed();
-            let taken =
-                futures::executor::block_on(TakeThenDrain::new(body, take).map(|piece| piece.unwrap()).collect::<Vec<_>>())
-                    .concat();
+            let taken = TakeThenDrain::new(body, take).map(|piece| piece.unwrap()).collect::<Vec<_>>().await.concat();
             assert_eq!(taken, &b"abcdefghi"[..usize::try_from(take).unwrap()]);
         }
     }

@@ -106,6 +106,34 @@ fn what_is_no_keyring_is_refused() {
     }
 }
 
+#[test]
+fn a_secret_in_the_wrong_place_is_not_shown() {
+    let good = file(&[(1, 0)], 1);
+    let secret = hex(&(0..32).collect::<Vec<u8>>());
+    for (wrong, right) in [
+        ("format = 1", format!("format = \"{}\"", *secret)),
+        ("label = \"k1\"", format!("label = \"{}\"", *secret)),
+        ("primary = 1", format!("primary = \"{}\"", *secret)),
+        ("version = 1", format!("version = \"{}\"", *secret)),
+        ("created = \"2026-01-02T03:04:05Z\"", format!("created = \"{}\"", *secret)),
+        ("secret = ", format!("{} = ", *secret)),
+        ("secret = \"", format!("secret = {}\"", *secret)),
+    ] {
+        let bad = good.replace(wrong, &right);
+        assert_ne!(bad, good);
+        let reason = parse(&bad).unwrap_err();
+        assert!(!reason.contains("0a0b0c"), "{reason} shows key bytes");
+    }
+    assert_eq!(mask("line 3: ü invalid type \"0123456789abcdef01234\", a u32"), "line 3: ü invalid type \"(hidden)\", a u32");
+}
+
+#[test]
+fn a_pipe_in_place_of_the_file_is_refused_at_once() {
+    let (_dir, path) = place();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(matches!(Keyring::load(&path, &label("k1")), Err(KeyringError::NotAFile(_))));
+}
+
 #[tokio::test]
 async fn old_versions_unwrap_and_the_primary_wraps() {
     let (one, both) = (parse(&file(&[(1, 0)], 1)).unwrap(), parse(&file(&[(1, 0), (2, 100)], 2)).unwrap());
