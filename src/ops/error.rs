@@ -191,10 +191,13 @@ fn key_failure(cause: &keys::Error) -> S3Error {
         }
         keys::Error::KeyNotFound { .. } => custom("KMS.NotFoundException", 400, "The key of this object does not exist."),
         keys::Error::KeyUnsuitable { .. } => custom("KMS.InvalidKeyUsageException", 400, "The configured key cannot encrypt."),
+        keys::Error::NoRandomness { .. } => {
+            S3Error::with_message(S3ErrorCode::ServiceUnavailable, "The gateway has no randomness. Please try again.")
+        }
+        // Permanent, and the operator's to mend: 403 keeps SDKs from asking again.
         keys::Error::CredentialsRefused { .. }
         | keys::Error::BadAnswer { .. }
         | keys::Error::Refused { .. }
-        | keys::Error::NoRandomness { .. }
         // The integrity failures, answered above.
         | keys::Error::UnknownLabel { .. }
         | keys::Error::InvalidCiphertext { .. }
@@ -202,7 +205,7 @@ fn key_failure(cause: &keys::Error) -> S3Error {
         | keys::Error::IncorrectKey { .. }
         | keys::Error::UnknownKeyVersion { .. }
         | keys::Error::Envelope(_) => {
-            S3Error::with_message(S3ErrorCode::InternalError, "The key service failed in a way that retrying does not mend.")
+            S3Error::with_message(S3ErrorCode::AccessDenied, "The key service refused in a way that retrying does not mend.")
         }
     }
 }
