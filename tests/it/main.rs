@@ -1,0 +1,8 @@
+//! Integration tests, in one binary: each further one would link everything again.
+
+mod gateway;
+mod keyring;
+mod kit;
+mod kms;
+mod provider_contract;
+mod store;
