@@ -240,10 +240,9 @@ fn endpoint_parts(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let parsed: http::uri::Authority = authority.parse().ok()?;
-    if authority.contains('@') || (parsed.port().is_some() && parsed.port_u16().is_none()) {
-        return None;
-    }
-    Some((scheme, &authority[..parsed.host().len()]))
+    let (host, port) = authority.split_at_checked(parsed.host().len())?;
+    let port_is_right = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    (host == parsed.host() && port_is_right).then_some((scheme, host))
 }
 
 /// A whole number within bounds, both included.
