@@ -195,9 +195,8 @@ impl FileText {
 
     /// Parses the text; every syntax error is a mistake of its own.
     pub fn parse(&self, problems: &mut Problems) -> Tree<'_> {
-        let (table, errors) = DeTable::parse_recoverable(&self.text);
+        let (table, mut errors) = DeTable::parse_recoverable(&self.text);
         let tree = Tree { table: table.into_inner(), file: self, overrides: HashMap::new() };
-        let mut errors = errors;
         errors.sort_by_key(|error| error.span().map(|span| span.start));
         for error in &errors {
             // The error's own Display quotes the line, which may hold a secret.
@@ -264,7 +263,10 @@ impl<'a> Tree<'a> {
             let DeValue::Array(entries) = entry.get_mut() else { return };
             let count = entries.len();
             match index.parse::<usize>() {
-                Ok(index) if index == count => entries.push(Spanned::new(0..0, DeValue::Table(DeTable::new()))),
+                Ok(index) if index == count => {
+                    self.overrides.insert(format!("{list}[{index}]"), origin.clone());
+                    entries.push(Spanned::new(0..0, DeValue::Table(DeTable::new())));
+                }
                 Ok(index) if index < count => {}
                 _ => {
                     let what = format!("`{index}` is no entry of {list}: the file has {count}");
@@ -283,10 +285,10 @@ impl<'a> Tree<'a> {
         };
         for name in sections {
             key = join(&key, name);
-            let entry = table.entry(spanned_key(name)).or_insert_with(|| {
+            if !table.contains_key(*name) {
                 self.overrides.insert(key.clone(), origin.clone());
-                Spanned::new(0..0, DeValue::Table(DeTable::new()))
-            });
+            }
+            let entry = table.entry(spanned_key(name)).or_insert(Spanned::new(0..0, DeValue::Table(DeTable::new())));
             match entry.get_mut() {
                 DeValue::Table(inner) => table = inner,
                 _ => return problems.add(key, Some(&origin), "this is not a section", "check the path"),

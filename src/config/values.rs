@@ -238,12 +238,9 @@ fn endpoint_parts(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let parsed: http::uri::Authority = authority.parse().ok()?;
-    let (host, port) = authority.split_at_checked(parsed.host().len()).filter(|(host, _)| *host == parsed.host())?;
-    match port.strip_prefix(':').map(str::parse::<u16>) {
-        None if port.is_empty() => Some((scheme, host)),
-        Some(Ok(1..)) => Some((scheme, host)),
-        _ => None,
-    }
+    let (host, port) = authority.split_at_checked(parsed.host().len())?;
+    let port_is_right = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    (host == parsed.host() && port_is_right).then_some((scheme, host))
 }
 
 /// A whole number within bounds, both included.
