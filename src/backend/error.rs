@@ -9,7 +9,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum Error {
     /// The store answered, with an error.
     #[error("the store answered {} {}", .0.status, .0.code)]
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// No connection, or it broke before an answer came. Worth a retry by the client.
     #[error("the store cannot be reached")]
     Unreachable(#[source] BoxError),

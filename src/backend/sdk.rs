@@ -328,20 +328,20 @@ where
         SdkError::ServiceError(refused) => {
             let raw = refused.raw();
             let meta = refused.err().meta();
-            Error::Refused(Refusal {
+            Error::Refused(Box::new(Refusal {
                 status: raw.status().as_u16(),
                 code: meta.code().unwrap_or("Unknown").to_owned(),
                 message: meta.message().unwrap_or_default().to_owned(),
                 headers: header_map(raw),
-            })
+            }))
         }
         // An error answer without the XML that the SDK looks for still has a status that means something.
-        SdkError::ResponseError(answer) if answer.raw().status().as_u16() >= 300 => Error::Refused(Refusal {
+        SdkError::ResponseError(answer) if answer.raw().status().as_u16() >= 300 => Error::Refused(Box::new(Refusal {
             status: answer.raw().status().as_u16(),
             code: "Unknown".to_owned(),
             message: String::new(),
             headers: header_map(answer.raw()),
-        }),
+        })),
         SdkError::ResponseError(answer) => Error::Garbled(Box::new(SdkError::<E, HttpResponse>::ResponseError(answer))),
         SdkError::TimeoutError(late) => Error::TimedOut(Box::new(SdkError::<E, HttpResponse>::TimeoutError(late))),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
