@@ -35,18 +35,21 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// True when the store does not accept the gateway's own credentials, clock or region: nothing the client can mend.
+    /// True when the store does not accept the gateway's own credentials, clock or region, or sends it elsewhere: nothing the
+    /// client can mend.
     pub fn is_about_us(&self) -> bool {
-        matches!(
-            self.code.as_str(),
-            "SignatureDoesNotMatch"
-                | "InvalidAccessKeyId"
-                | "InvalidToken"
-                | "ExpiredToken"
-                | "AuthorizationHeaderMalformed"
-                | "RequestTimeTooSkewed"
-                | "NotSignedUp"
-                | "PermanentRedirect"
-        )
+        let elsewhere = matches!(self.status, 301 | 302 | 303 | 307 | 308);
+        elsewhere
+            || matches!(
+                self.code.as_str(),
+                "SignatureDoesNotMatch"
+                    | "InvalidAccessKeyId"
+                    | "InvalidToken"
+                    | "ExpiredToken"
+                    | "AuthorizationHeaderMalformed"
+                    | "RequestTimeTooSkewed"
+                    | "NotSignedUp"
+                    | "PermanentRedirect"
+            )
     }
 }
