@@ -1,5 +1,6 @@
 //! Integration tests, in one binary: each further one would link everything again.
 
+mod front;
 mod gateway;
 mod keyring;
 mod kit;
