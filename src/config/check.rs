@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::{Origin, Problems};
@@ -58,45 +58,45 @@ fn count<const MIN: u64, const MAX: u64>(number: Whole<MIN, MAX>) -> usize {
     usize::try_from(number.get()).unwrap_or(usize::MAX)
 }
 
-/// The path of a file that can be read; the inner `None` when none was named.
-fn file(
-    setting: Setting<PathBuf>,
-    check: fn(&std::path::Path) -> Result<(), FileError>,
-    p: &mut Problems,
-) -> Option<Option<PathBuf>> {
-    let Some(path) = &setting.value else { return (!setting.is_given()).then_some(None) };
-    let path = setting.origin.as_ref().map_or_else(|| path.clone(), |origin| origin.resolve(path));
-    match check(&path) {
-        Ok(()) => Some(Some(path)),
-        Err(error) => {
-            setting.refuse(p, format!("{}: {error}", path.display()), error.advice(&path));
-            None
-        }
-    }
+/// The path that a setting names, if it names one.
+fn path(setting: &Setting<PathBuf>) -> Option<PathBuf> {
+    setting.origin.as_ref().zip(setting.value.as_ref()).map(|(origin, path)| origin.resolve(path))
 }
 
-fn readable(path: &std::path::Path) -> Result<(), FileError> {
+/// The path of a file that can be read; the inner `None` when none is named.
+fn file(setting: &Setting<PathBuf>, check: fn(&Path) -> Result<(), FileError>, p: &mut Problems) -> Option<Option<PathBuf>> {
+    let Some(path) = path(setting) else { return (!setting.is_given()).then_some(None) };
+    let checked = check(&path);
+    checked.map_err(|error| setting.refuse(p, format!("{}: {error}", path.display()), error.advice(&path))).ok()?;
+    Some(Some(path))
+}
+
+fn readable(path: &Path) -> Result<(), FileError> {
     if File::open(path)?.metadata()?.is_file() { Ok(()) } else { Err(FileError::NotAFile) }
 }
 
 /// A secret that stands either in place or in a file; the inner `None` when neither is given.
-fn secret(inline: Setting<Secret>, in_file: Setting<PathBuf>, p: &mut Problems) -> Option<Option<Secret>> {
+fn secret(
+    inline: Setting<Secret>,
+    in_file: &Setting<PathBuf>,
+    check: fn(&str) -> Result<(), &'static str>,
+    p: &mut Problems,
+) -> Option<Option<Secret>> {
+    const ADVICE: &str = "make one with: openssl rand -hex 20";
     if inline.is_given() && in_file.is_given() {
         in_file.refuse(p, format!("{} is set too", inline.key), "keep one of the two");
         return None;
     }
     if inline.is_given() {
-        return inline.value.map(Some);
+        let checked = inline.value.as_ref().map_or(Ok(()), |secret| check(secret.expose()));
+        return checked.map_err(|what| inline.refuse(p, what, ADVICE)).ok().and(inline.value).map(Some);
     }
-    let Some(path) = &in_file.value else { return (!in_file.is_given()).then_some(None) };
-    let path = in_file.origin.as_ref().map_or_else(|| path.clone(), |origin| origin.resolve(path));
-    match Secret::from_file(&path) {
-        Ok(secret) => Some(Some(secret)),
-        Err(error) => {
-            in_file.refuse(p, format!("{}: {error}", path.display()), error.advice(&path));
-            None
-        }
-    }
+    let Some(path) = path(in_file) else { return (!in_file.is_given()).then_some(None) };
+    let secret = Secret::from_file(&path)
+        .map_err(|error| in_file.refuse(p, format!("{}: {error}", path.display()), error.advice(&path)))
+        .ok()?;
+    check(secret.expose()).map_err(|what| in_file.refuse(p, what, ADVICE)).ok()?;
+    Some(Some(secret))
 }
 
 fn listen(raw: raw::Listen, p: &mut Problems) -> Option<Listen> {
@@ -116,8 +116,8 @@ fn listen(raw: raw::Listen, p: &mut Problems) -> Option<Listen> {
             "set listen.tls_certificate_file and listen.tls_key_file, or listen.allow_plain_http = true if the network is trusted",
         );
     }
-    let certificate_file = file(raw.tls_certificate_file, readable, p);
-    let key_file = file(raw.tls_key_file, check_private_file, p);
+    let certificate_file = file(&raw.tls_certificate_file, readable, p);
+    let key_file = file(&raw.tls_key_file, check_private_file, p);
     let tls = certificate_file?.zip(key_file?).map(|(certificate_file, key_file)| Tls { certificate_file, key_file });
     Some(Listen { address: raw.address.value?, tls })
 }
@@ -147,35 +147,30 @@ fn backend(raw: raw::Backend, p: &mut Problems) -> Option<Backend> {
     refuse_exposed(&raw.endpoint, &raw.allow_plain_http, p);
     if raw.endpoint.is_given() && raw.region.origin.is_none() {
         let advice = "set it to the region that the store expects in signatures, us-east-1 if it does not care";
-        p.add(raw.region.key.clone(), None, "this setting is missing: an endpoint is given", advice);
+        raw.region.refuse(p, "this setting is missing: an endpoint is given", advice);
     }
     if raw.profile.is_given() && raw.access_key_id.is_given() {
         raw.profile.refuse(p, format!("{} is set too", raw.access_key_id.key), "keep one of the two");
     }
-    let secret_missing = format!("{} is set without a secret", raw.access_key_id.key);
-    let (has_id, secret_key) = (raw.access_key_id.is_given(), raw.secret_access_key_file.key.clone());
-    let secret = secret(raw.secret_access_key, raw.secret_access_key_file, p);
-    let credentials = match (has_id, secret) {
+    let secret = secret(raw.secret_access_key, &raw.secret_access_key_file, |_| Ok(()), p);
+    let credentials = match (raw.access_key_id.is_given(), secret) {
         (true, Some(Some(secret_access_key))) => {
             raw.access_key_id.value.map(|access_key_id| Credentials::Static { access_key_id, secret_access_key })
         }
         (true, Some(None)) => {
-            p.add(secret_key, None, secret_missing, "set it, or leave both out for the standard AWS chain");
+            let what = format!("this setting is missing: {} is set", raw.access_key_id.key);
+            raw.secret_access_key_file.refuse(p, what, "set it, or leave both out for the standard AWS chain");
             None
         }
         (false, Some(Some(_))) => {
-            p.add(
-                raw.access_key_id.key,
-                None,
-                "this setting is missing: a secret is set",
-                "set it to the access key that the secret belongs to",
-            );
+            let what = "this setting is missing: a secret is set";
+            raw.access_key_id.refuse(p, what, "set it to the access key that the secret belongs to");
             None
         }
         (false, Some(None)) => Some(Credentials::Chain { profile: raw.profile.value }),
         (_, None) => None,
     };
-    let ca_file = file(raw.ca_file, readable, p);
+    let ca_file = file(&raw.ca_file, readable, p);
     Some(Backend {
         path_style: raw.path_style.value.unwrap_or(raw.endpoint.is_given()),
         endpoint: raw.endpoint.value,
@@ -214,8 +209,7 @@ fn keys(raw: Vec<raw::Key>, p: &mut Problems) -> (Option<Vec<Key>>, Distinct<Lab
         .into_iter()
         .map(|raw| {
             labels.insert(&raw.label, p, "give each key a label of its own");
-            let source = key_source(raw.kind, raw.key_arn, raw.endpoint, raw.ca_file, raw.allow_plain_http, raw.file, p);
-            Some(Key { label: raw.label.need(p, "name the key")?, source: source? })
+            key(raw, p)
         })
         .collect();
     if !all_labels_known {
@@ -225,47 +219,35 @@ fn keys(raw: Vec<raw::Key>, p: &mut Problems) -> (Option<Vec<Key>>, Distinct<Lab
     (keys.into_iter().collect(), labels)
 }
 
-fn key_source(
-    kind: Setting<KeyKind>,
-    arn: Setting<KeyArn>,
-    endpoint: Setting<Endpoint>,
-    ca_file: Setting<PathBuf>,
-    allow_plain_http: Setting<bool>,
-    keyring: Setting<PathBuf>,
-    p: &mut Problems,
-) -> Option<KeySource> {
-    match kind.need(p, "set it to \"kms\" or \"keyring\"")? {
+fn key(raw: raw::Key, p: &mut Problems) -> Option<Key> {
+    let raw::Key { label, kind, key_arn, endpoint, ca_file, allow_plain_http, file: keyring } = raw;
+    let label = label.need(p, "name the key");
+    let source = match kind.need(p, "set it to \"kms\" or \"keyring\"")? {
         KeyKind::Kms => {
-            if keyring.is_given() {
-                keyring.refuse(p, "a key of kind \"kms\" has no file", "remove it, or set kind = \"keyring\"");
-            }
+            refuse_foreign(&keyring, KeyKind::Kms, p);
             refuse_exposed(&endpoint, &allow_plain_http, p);
-            let arn = arn.need(p, "set it to the ARN of the KMS key");
-            let ca_file = file(ca_file, readable, p);
-            Some(KeySource::Kms { arn: arn?, endpoint: endpoint.value, ca_file: ca_file? })
+            let arn = key_arn.need(p, "set it to the ARN of the KMS key");
+            let ca_file = file(&ca_file, readable, p);
+            KeySource::Kms { arn: arn?, endpoint: endpoint.value, ca_file: ca_file? }
         }
         KeyKind::Keyring => {
-            for (given, setting, origin) in [
-                (arn.is_given(), arn.key, arn.origin),
-                (endpoint.is_given(), endpoint.key, endpoint.origin),
-                (ca_file.is_given(), ca_file.key, ca_file.origin),
-                (allow_plain_http.is_given(), allow_plain_http.key, allow_plain_http.origin),
-            ] {
-                if given {
-                    p.add(
-                        setting,
-                        origin.as_ref(),
-                        "a key of kind \"keyring\" has no such setting",
-                        "remove it, or set kind = \"kms\"",
-                    );
-                }
-            }
+            refuse_foreign(&key_arn, KeyKind::Keyring, p);
+            refuse_foreign(&endpoint, KeyKind::Keyring, p);
+            refuse_foreign(&ca_file, KeyKind::Keyring, p);
+            refuse_foreign(&allow_plain_http, KeyKind::Keyring, p);
             if keyring.origin.is_none() {
-                p.add(keyring.key, None, "this setting is missing", "set it to a file that `ciphergate keygen --out FILE` made");
-                return None;
+                keyring.refuse(p, "this setting is missing", "set it to a file that `ciphergate keygen --out FILE` made");
             }
-            Some(KeySource::Keyring { file: file(keyring, check_private_file, p)?? })
+            KeySource::Keyring { file: file(&keyring, check_private_file, p)?? }
         }
+    };
+    Some(Key { label: label?, source })
+}
+
+/// Refuses a setting that only other kinds of key have.
+fn refuse_foreign<T>(setting: &Setting<T>, kind: KeyKind, p: &mut Problems) {
+    if setting.is_given() {
+        setting.refuse(p, format!("a key of kind \"{kind}\" has no such setting"), "remove it, or change kind");
     }
 }
 
@@ -310,7 +292,12 @@ fn buckets(
         let name: BucketName = match name.parse() {
             Ok(name) => name,
             Err(what) => {
-                p.add(super::source::join("buckets", &name), None, what, "name the bucket as clients do");
+                p.add(
+                    super::source::join("buckets", &name),
+                    bucket.scope.section.as_ref(),
+                    what,
+                    "name the bucket as clients do",
+                );
                 continue;
             }
         };
@@ -365,7 +352,7 @@ fn clients(
 ) -> Option<Vec<Client>> {
     let mut raw = inline;
     let was_given = clients_file.is_given();
-    let path = file(clients_file, check_private_file, p);
+    let path = file(&clients_file, check_private_file, p);
     if let Some(Some(path)) = &path {
         let text = FileText::read(path, p);
         let (clients, lines) = raw::Raw::read_clients(&mut text.parse(p), p);
@@ -388,24 +375,12 @@ fn clients(
         .map(|raw| {
             names.insert(&raw.name, p, "give each client a name of its own");
             access_keys.insert(&raw.access_key_id, p, "give each client an access key of its own");
-            let (secret_key, secret_origin) = match raw.secret_access_key.is_given() {
-                true => (raw.secret_access_key.key.clone(), raw.secret_access_key.origin.clone()),
-                false => (raw.secret_access_key_file.key.clone(), raw.secret_access_key_file.origin.clone()),
-            };
-            let secret = secret(raw.secret_access_key, raw.secret_access_key_file, p);
+            let secret = secret(raw.secret_access_key, &raw.secret_access_key_file, client_secret, p);
             let name = raw.name.need(p, "name the client");
             let access_key_id = raw.access_key_id.need(p, "set it to the access key that the client signs with");
-            match &secret {
-                Some(None) => {
-                    p.add(secret_key, None, "this setting is missing", "set it to a file that holds the client's secret")
-                }
-                Some(Some(secret)) if !is_client_secret(secret.expose()) => p.add(
-                    secret_key,
-                    secret_origin.as_ref(),
-                    "the secret must have 8 to 128 printable ASCII characters and no spaces",
-                    "make one with: openssl rand -hex 20",
-                ),
-                _ => {}
+            if let Some(None) = secret {
+                let advice = "set it to a file that holds the client's secret";
+                raw.secret_access_key_file.refuse(p, "this setting is missing", advice);
             }
             Some(Client { name: name?, access_key_id: access_key_id?, secret_access_key: secret?? })
         })
@@ -413,6 +388,9 @@ fn clients(
     path.and_then(|_| clients.into_iter().collect())
 }
 
-fn is_client_secret(secret: &str) -> bool {
-    (8..=128).contains(&secret.len()) && secret.bytes().all(|b| b.is_ascii_graphic())
+fn client_secret(secret: &str) -> Result<(), &'static str> {
+    match (8..=128).contains(&secret.len()) && secret.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err("the secret must have 8 to 128 printable ASCII characters and no spaces"),
+    }
 }

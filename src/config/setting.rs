@@ -47,6 +47,8 @@ pub struct Setting<T> {
     pub key: String,
     /// Where it came from; `None` when nobody set it and there is no default.
     pub origin: Option<Origin>,
+    /// Where its section begins; `None` when nobody wrote the section.
+    pub section: Option<Origin>,
     /// `None` when it is not set, or was set to something that has been reported as a mistake.
     pub value: Option<T>,
 }
@@ -60,14 +62,14 @@ impl<T> Setting<T> {
     /// The value, or a mistake when nobody set it.
     pub fn need(self, problems: &mut Problems, advice: &str) -> Option<T> {
         if self.origin.is_none() {
-            problems.add(self.key, None, "this setting is missing", advice);
+            self.refuse(problems, "this setting is missing", advice);
         }
         self.value
     }
 
-    /// Reports that the value does not fit with others.
+    /// Reports that the value, or its absence, does not fit with others.
     pub fn refuse(&self, problems: &mut Problems, what: impl Into<String>, advice: impl Into<String>) {
-        problems.add(self.key.clone(), self.origin.as_ref(), what, advice);
+        problems.add(self.key.clone(), self.origin.as_ref().or(self.section.as_ref()), what, advice);
     }
 }
 
@@ -169,11 +171,11 @@ impl<'r, 'a> Reader<'r, 'a> {
 
     /// `[name]`
     pub(super) fn section<S: Section>(&mut self, root: &mut DeTable<'a>, name: &str) -> S {
-        let table = match root.remove(name) {
-            Some(value) => self.table(value, name).unwrap_or_default(),
-            None => DeTable::new(),
+        let (table, origin) = match root.remove(name).and_then(|value| self.table(value, name)) {
+            Some((table, origin)) => (table, Some(origin)),
+            None => (DeTable::new(), None),
         };
-        self.fields(table, name, format!("[{name}]"))
+        self.fields(table, name, origin, format!("[{name}]"))
     }
 
     /// `[[name]]`
@@ -186,8 +188,8 @@ impl<'r, 'a> Reader<'r, 'a> {
                 entries
                     .filter_map(|(index, entry)| {
                         let key = format!("{name}[{index}]");
-                        let table = self.table(entry, &key)?;
-                        Some(self.fields(table, &key, format!("[[{name}]]")))
+                        let (table, origin) = self.table(entry, &key)?;
+                        Some(self.fields(table, &key, Some(origin), format!("[[{name}]]")))
                     })
                     .collect()
             }
@@ -206,13 +208,13 @@ impl<'r, 'a> Reader<'r, 'a> {
 
     /// `[name."entry"]`
     pub(super) fn map<S: Section>(&mut self, root: &mut DeTable<'a>, name: &str) -> BTreeMap<String, S> {
-        let Some(table) = root.remove(name).and_then(|value| self.table(value, name)) else { return BTreeMap::new() };
+        let Some((table, _)) = root.remove(name).and_then(|value| self.table(value, name)) else { return BTreeMap::new() };
         let entries = table.into_iter().map(|(entry, value)| (entry.into_inner().into_owned(), value));
         entries
             .filter_map(|(entry, value)| {
                 let key = join(name, &entry);
-                let table = self.table(value, &key)?;
-                let section = self.fields(table, &key, format!("[{key}]"));
+                let (table, origin) = self.table(value, &key)?;
+                let section = self.fields(table, &key, Some(origin), format!("[{key}]"));
                 Some((entry, section))
             })
             .collect()
@@ -220,30 +222,25 @@ impl<'r, 'a> Reader<'r, 'a> {
 
     /// What stands above all sections. Comes last: whatever is left is unknown.
     pub(super) fn top<S: Section>(&mut self, root: DeTable<'a>) -> S {
-        let top = self.fields(root, "", String::new());
+        let top = self.fields(root, "", None, String::new());
         self.shown.rotate_right(1);
         top
     }
 
-    fn table(&mut self, value: Spanned<DeValue<'a>>, key: &str) -> Option<DeTable<'a>> {
-        let span = value.span();
+    fn table(&mut self, value: Spanned<DeValue<'a>>, key: &str) -> Option<(DeTable<'a>, Origin)> {
+        let origin = self.tree.origin(key, value.span());
         match value.into_inner() {
-            DeValue::Table(table) => Some(table),
+            DeValue::Table(table) => Some((table, origin)),
             _ => {
-                let origin = self.tree.origin(key, span);
-                self.problems.add(
-                    key,
-                    Some(&origin),
-                    "this must be a section",
-                    format!("write [{key}] and its settings below it"),
-                );
+                let advice = format!("write [{key}] and its settings below it");
+                self.problems.add(key, Some(&origin), "this must be a section", advice);
                 None
             }
         }
     }
 
-    fn fields<S: Section>(&mut self, table: DeTable<'a>, key: &str, heading: String) -> S {
-        let mut fields = Fields { reader: self, table, section: key, lines: Vec::new() };
+    fn fields<S: Section>(&mut self, table: DeTable<'a>, key: &str, origin: Option<Origin>, heading: String) -> S {
+        let mut fields = Fields { reader: self, table, section: key, origin, lines: Vec::new() };
         let section = S::read(&mut fields);
         let Fields { table, lines, .. } = fields;
         self.refuse_rest(table, key, S::ITEMS);
@@ -294,6 +291,7 @@ pub struct Fields<'s, 'r, 'a> {
     reader: &'s mut Reader<'r, 'a>,
     table: DeTable<'a>,
     section: &'s str,
+    origin: Option<Origin>,
     lines: Vec<(&'static str, String, Origin)>,
 }
 
@@ -301,11 +299,12 @@ impl Fields<'_, '_, '_> {
     /// Takes one setting; a value of the wrong kind becomes a mistake and leaves the setting without one.
     pub fn take<T: Value>(&mut self, name: &'static str, sample: Sample) -> Setting<T> {
         let key = join(self.section, name);
+        let section = self.origin.clone();
         let Some(raw) = self.table.remove(name) else {
-            let Sample::Default(text) = sample else { return Setting { key, origin: None, value: None } };
+            let Sample::Default(text) = sample else { return Setting { key, origin: None, section, value: None } };
             let value = ValueDeserializer::parse(text).and_then(T::deserialize);
             self.lines.push((name, text.to_owned(), Origin::Default));
-            return Setting { value: self.checked(value, &key, &Origin::Default), key, origin: Some(Origin::Default) };
+            return Setting { value: self.checked(value, &key, &Origin::Default), key, origin: Some(Origin::Default), section };
         };
         let origin = self.reader.tree.origin(&key, raw.span());
         let literal = if T::SECRET { format!("\"{REDACTED}\"") } else { literal(raw.get_ref()) };
@@ -323,7 +322,7 @@ impl Fields<'_, '_, '_> {
             value = ValueDeserializer::parse(text).and_then(T::deserialize).or(value);
         }
         self.lines.push((name, literal, origin.clone()));
-        Setting { value: self.checked(value, &key, &origin), key, origin: Some(origin) }
+        Setting { value: self.checked(value, &key, &origin), key, origin: Some(origin), section }
     }
 
     fn checked<T>(&mut self, value: Result<T, toml::de::Error>, key: &str, origin: &Origin) -> Option<T> {

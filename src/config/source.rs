@@ -96,9 +96,8 @@ impl Sources {
         let mut variables: Vec<_> = self.environment;
         variables.sort();
         for (name, value) in variables {
-            let Some(path) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).filter(|path| is_setting(path)) else {
-                continue;
-            };
+            let name = name.to_string_lossy();
+            let Some(path) = name.strip_prefix(PREFIX).filter(|path| is_setting(path)) else { continue };
             let origin = Origin::Environment(format!("{PREFIX}{path}"));
             match value.into_string() {
                 Ok(value) => tree.set(&path.to_lowercase().split("__").collect::<Vec<_>>(), value, origin, problems),
@@ -196,8 +195,9 @@ impl FileText {
 
     /// Parses the text; every syntax error is a mistake of its own.
     pub fn parse(&self, problems: &mut Problems) -> Tree<'_> {
-        let (table, errors) = DeTable::parse_recoverable(&self.text);
+        let (table, mut errors) = DeTable::parse_recoverable(&self.text);
         let tree = Tree { table: table.into_inner(), file: self, overrides: HashMap::new() };
+        errors.sort_by_key(|error| error.span().map(|span| span.start));
         for error in &errors {
             // The error's own Display quotes the line, which may hold a secret.
             let origin = error.span().map(|span| tree.line(span));
@@ -257,12 +257,16 @@ impl<'a> Tree<'a> {
         if let [list, index, rest @ ..] = path
             && LISTS.contains(list)
         {
-            let entry = table.entry(spanned_key(list)).or_insert(Spanned::new(0..0, DeValue::Array(Default::default())));
+            let made = || Spanned::new(0..0, DeValue::Array(Default::default()));
+            let entry = table.entry(spanned_key(list)).or_insert_with(made);
             // A list in the file that is none is found when the list is read.
             let DeValue::Array(entries) = entry.get_mut() else { return };
             let count = entries.len();
             match index.parse::<usize>() {
-                Ok(index) if index == count => entries.push(Spanned::new(0..0, DeValue::Table(DeTable::new()))),
+                Ok(index) if index == count => {
+                    self.overrides.insert(format!("{list}[{index}]"), origin.clone());
+                    entries.push(Spanned::new(0..0, DeValue::Table(DeTable::new())));
+                }
                 Ok(index) if index < count => {}
                 _ => {
                     let what = format!("`{index}` is no entry of {list}: the file has {count}");
@@ -270,6 +274,7 @@ impl<'a> Tree<'a> {
                 }
             }
             key = format!("{list}[{index}]");
+            self.overrides.entry(key.clone()).or_insert_with(|| origin.clone());
             match index.parse::<usize>().ok().and_then(|index| entries.get_mut(index)).map(Spanned::get_mut) {
                 Some(DeValue::Table(inner)) => (table, names) = (inner, rest),
                 _ => return,
@@ -280,6 +285,9 @@ impl<'a> Tree<'a> {
         };
         for name in sections {
             key = join(&key, name);
+            if !table.contains_key(*name) {
+                self.overrides.insert(key.clone(), origin.clone());
+            }
             let entry = table.entry(spanned_key(name)).or_insert(Spanned::new(0..0, DeValue::Table(DeTable::new())));
             match entry.get_mut() {
                 DeValue::Table(inner) => table = inner,

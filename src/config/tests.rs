@@ -202,15 +202,15 @@ level = "info"
         "listen.tls_key_file (ciphergate.toml line 7): listen.tls_certificate_file is missing -> set both",
         "listen.tls_key_file (ciphergate.toml line 7): missing.key: the file cannot be read: No such file",
         "backend.endpoint (ciphergate.toml line 12): plain HTTP to another machine -> use https://, or set backend.allow_plain_http",
-        "backend.region: this setting is missing: an endpoint is given -> set it",
-        "backend.secret_access_key_file: backend.access_key_id is set without a secret -> set it",
+        "backend.region (ciphergate.toml line 11): this setting is missing: an endpoint is given -> set it",
+        "backend.secret_access_key_file (ciphergate.toml line 11): this setting is missing: backend.access_key_id is set -> set it",
         "keys[1].label (ciphergate.toml line 19): `main` is already in use (ciphergate.toml line 15) -> give each key",
-        "keys[1].file: this setting is missing -> set it to a file that `ciphergate keygen --out FILE` made",
+        "keys[1].file (ciphergate.toml line 18): this setting is missing -> set it to a file that `ciphergate keygen --out FILE` made",
         "encryption.key (ciphergate.toml line 22): there is no key with the label `other` -> use one of: main",
         "clients[0].secret_access_key_file (ciphergate.toml line 27): open.secret: other users of this machine can read or change the file \
          (mode 0644) -> chmod 600 open.secret",
         "clients[1].access_key_id (ciphergate.toml line 30): `CLIENT1` is already in use (ciphergate.toml line 26) -> give each client",
-        "clients[1].secret_access_key_file: this setting is missing -> set it to a file",
+        "clients[1].secret_access_key_file (ciphergate.toml line 28): this setting is missing -> set it to a file",
     ];
     for (told, expected) in told.iter().zip(expected) {
         assert!(told.starts_with(expected), "{told}\ninstead of\n{expected}");
@@ -256,10 +256,11 @@ fn wrong_shapes_are_told_and_not_hidden_by_overrides() {
         "keys[0] (CIPHERGATE_KEYS__0): this is a section, not a setting",
         "keys (CIPHERGATE_KEYS__7__LABEL): `7` is no entry of keys: the file has 1 -> use 0 to 1; 1 adds an entry",
         "server (CIPHERGATE_SERVER): this must be a section",
-        "backend.endpoint (ciphergate.toml line 1): invalid type",
+        "backend.endpoint (CIPHERGATE_BACKEND__ENDPOINT__X): invalid type: map, expected a string",
+        "backend.region (CIPHERGATE_BACKEND__ENDPOINT__X): this setting is missing",
         "encryption.key (ciphergate.toml line 8): invalid type: sequence, expected a string",
-        "buckets.photos (ciphergate.toml line 15): this must be a section",
-        "log.level (ciphergate.toml line 16): invalid type: map, expected a string",
+        "buckets.photos (ciphergate.toml line 16): this must be a section",
+        "log.level (ciphergate.toml line 17): invalid type: map, expected a string",
     ];
     for expected in expected {
         assert!(told.iter().any(|told| told.starts_with(expected)), "{expected}\nnot in {told:#?}");
@@ -330,7 +331,7 @@ fn clients_can_stand_in_a_file_of_their_own() {
             .starts_with("clients[0].nam (sub/clients.toml line 2): there is no such setting -> did you mean clients[0].name?"),
         "{told:?}"
     );
-    assert!(told[1].contains("`CLIENT1` is already in use (ciphergate.toml line 12)"), "{told:?}");
+    assert!(told[1].contains("`CLIENT1` is already in use (ciphergate.toml line 13)"), "{told:?}");
     folder.write("sub/clients.toml", &format!("{client}[listen]\n"), 0o600);
     assert!(folder.mistakes(&text)[0].starts_with("listen (sub/clients.toml line 5): there is no such section"));
     folder.write("sub/clients.toml", client, 0o644);
@@ -387,7 +388,7 @@ fn scopes_are_shared_only_in_words() {
         told[1].starts_with("buckets.one.scope (ciphergate.toml line 15): the scope `team/x` is also that of the bucket `two`"),
         "{told:?}"
     );
-    assert!(told[0].starts_with("buckets.X: `X` is not a bucket name"), "{told:?}");
+    assert!(told[0].starts_with("buckets.X (ciphergate.toml line 18): `X` is not a bucket name"), "{told:?}");
 }
 
 #[test]

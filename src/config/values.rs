@@ -188,9 +188,7 @@ impl KeyArn {
 
 fn arn_parts(text: &str) -> Result<(&str, &str), String> {
     let wrong = |why: &str| {
-        Err(format!(
-            "`{text}` is not the ARN of a KMS key ({why}), such as arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-        ))
+        Err(format!("`{text}` is not the ARN of a KMS key: {why}"))
     };
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let &[arn, partition, service, region, account, resource] = parts.as_slice() else { return wrong("it needs six parts") };
@@ -240,10 +238,9 @@ fn endpoint_parts(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let parsed: http::uri::Authority = authority.parse().ok()?;
-    if authority.contains('@') || (parsed.port().is_some() && parsed.port_u16().is_none()) {
-        return None;
-    }
-    Some((scheme, &authority[..parsed.host().len()]))
+    let (host, port) = authority.split_at_checked(parsed.host().len())?;
+    let port_is_right = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    (host == parsed.host() && port_is_right).then_some((scheme, host))
 }
 
 /// A whole number within bounds, both included.
@@ -319,6 +316,9 @@ mod tests {
             "https://host?x",
             "https://user:pw@host",
             "https://host:99999",
+            "https://host:0",
+            "https://host:",
+            "https://[::1",
             "https://a b",
         ] {
             assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
