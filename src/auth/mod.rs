@@ -1,1 +1,9 @@
-//! The auth room.
+//! The auth room: who is asking, and the proof of it.
+//!
+//! It knows identities and the facts of a request. It knows no SDK, no key of an object and no backend.
+
+pub mod identities;
+pub mod proof;
+
+pub use identities::{Identities, Identity, IdentityError};
+pub use proof::{Caller, Gate};

@@ -7,6 +7,7 @@
 mod derive;
 mod error;
 mod key;
+mod keywrap;
 mod open;
 mod seal;
 mod suite;
@@ -14,6 +15,7 @@ mod suite;
 pub use derive::{ObjectKeys, WrapKey};
 pub use error::Error;
 pub use key::{DataKey, FreshInput, KeyEncryptionKey};
+pub use keywrap::MasterKey;
 pub use suite::{ChunkKey, FooterKey, Suite};
 
 /// Length of every key of every suite, in bytes. Frozen with the format.

@@ -1,1 +1,13 @@
-//! The http room.
+//! The front: HTTP in, HTTP out.
+//!
+//! It hosts the protocol library in actix-web, decides which way a request goes and gives every answer its request id. It never
+//! sees a key or an object's format, and it never ends a broken body as if it were whole.
+
+pub mod body;
+
+pub mod front;
+pub mod route;
+
+pub mod bridge;
+pub mod server;
+pub mod tls;

@@ -1,1 +1,80 @@
-//! The ops room.
+//! The S3 operations that touch object data or what is derived from it: sizes, ETags, checksums.
+//!
+//! Each file carries one operation family: it asks `keys` for a data key, `stream` to seal or open, `backend` to store, and says
+//! in S3's words what happened. This room never sees a socket, and never lets a byte through that `stream` did not seal or open.
+//! FORMAT section 9 holds the rules that reading obeys.
+
+mod check;
+mod delete;
+mod error;
+mod footers;
+mod get_object;
+mod head_object;
+mod headers;
+mod list;
+mod object;
+mod put_object;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use s3s::dto::{
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetObjectInput, GetObjectOutput,
+    HeadObjectInput, HeadObjectOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
+    PutObjectInput, PutObjectOutput,
+};
+use s3s::{S3, S3Request, S3Response, S3Result};
+
+pub use error::{Error, chain};
+pub use footers::Footers;
+
+use crate::backend::S3Backend;
+use crate::keys::Keys;
+
+/// The sealed way: typed S3 operations over a store and a source of keys.
+///
+/// One per worker, since the store's connections belong to the worker; keys and cached footers are shared by all of them.
+#[derive(Clone)]
+pub struct Gateway {
+    backend: S3Backend,
+    keys: Arc<Keys>,
+    footers: Arc<Footers>,
+}
+
+impl Gateway {
+    pub fn new(backend: S3Backend, keys: Arc<Keys>, footers: Arc<Footers>) -> Self {
+        Self { backend, keys, footers }
+    }
+}
+
+/// Every operation that is not here answers NotImplemented, by s3s's own default.
+#[async_trait]
+impl S3 for Gateway {
+    async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        self.seal_and_put(req).await.map_err(Error::into_s3)
+    }
+
+    async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        self.get_and_open(req).await.map_err(Error::into_s3)
+    }
+
+    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        self.head(req).await.map_err(Error::into_s3)
+    }
+
+    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        self.delete_one(req).await.map_err(Error::into_s3)
+    }
+
+    async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        self.delete_many(req).await.map_err(Error::into_s3)
+    }
+
+    async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
+        self.list_v1(req).await.map_err(Error::into_s3)
+    }
+
+    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
+        self.list_v2(req).await.map_err(Error::into_s3)
+    }
+}

@@ -1,0 +1,31 @@
+//! `ciphergate check`: the configuration as it is in effect, and whether everything that it names works.
+
+use super::cli::ConfigArgs;
+use super::{Failure, serve};
+use crate::app::App;
+
+pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
+    let config = serve::load(args)?;
+    println!("{config}");
+    actix_web::rt::System::new().block_on(async {
+        let app = App::build(config).await.map_err(Failure::run)?;
+        let mut failed = 0;
+        for proof in app.keys().prove().await {
+            match proof.outcome {
+                Ok(()) => println!("key {}: wraps and unwraps", proof.label),
+                Err(error) => {
+                    failed += 1;
+                    println!("key {}: FAILED: {error}", proof.label);
+                }
+            }
+        }
+        match app.store().backend().ping().await {
+            Ok(()) => println!("store: answers"),
+            Err(error) => {
+                failed += 1;
+                println!("store: FAILED: {}", crate::ops::chain(&error));
+            }
+        }
+        if failed == 0 { Ok(()) } else { Err(Failure::Run(format!("{failed} of the checks failed"))) }
+    })
+}

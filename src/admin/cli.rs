@@ -1,0 +1,144 @@
+//! What can be written on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Override, Sources};
+
+/// An S3-compatible gateway that encrypts every object before it reaches the bucket.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ciphergate",
+    version,
+    max_term_width = 120,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway.
+    Serve(ConfigArgs),
+    /// Prove a configuration: print it with secrets redacted, reach the store, wrap and unwrap with every key.
+    Check(ConfigArgs),
+    /// Run everything on this machine for development: an embedded S3 store, a local keyring, and the gateway in front.
+    Dev(DevArgs),
+    /// Make a keyring file with a new master key.
+    Keygen(KeygenArgs),
+    /// Run the embedded S3 store alone, for tests and benchmarks. It does not encrypt.
+    Store(StoreArgs),
+}
+
+/// Where the configuration comes from: the file, then CIPHERGATE_... variables, then these flags.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Configuration file (TOML); deploy/ciphergate.example.toml explains every setting.
+    #[arg(long, short, env = "CIPHERGATE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address for S3 clients, in place of listen.address.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Address for health and metrics, in place of admin.address.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin: Option<SocketAddr>,
+    /// "json" or "text", in place of log.format.
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// error, warn, info, debug or trace, in place of log.level.
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Any other setting, by its path: --set backend.region=eu-central-1
+    #[arg(long = "set", value_name = "SETTING=VALUE", value_parser = setting)]
+    pub set: Vec<(String, String)>,
+}
+
+impl ConfigArgs {
+    /// Everything that the configuration is read from, in order.
+    pub fn sources(&self) -> Sources {
+        let sources = match &self.config {
+            Some(path) => Sources::file(path),
+            None => Sources::new(),
+        };
+        let flag = |flag: &str, key: &str, value: Option<String>| {
+            value.map(|value| Override { flag: flag.to_owned(), key: key.to_owned(), value })
+        };
+        let named = [
+            flag("--listen", "listen.address", self.listen.map(|address| address.to_string())),
+            flag("--admin", "admin.address", self.admin.map(|address| address.to_string())),
+            flag("--log-format", "log.format", self.log_format.clone()),
+            flag("--log-level", "log.level", self.log_level.clone()),
+        ];
+        let set =
+            self.set.iter().map(|(key, value)| Override { flag: format!("--set {key}"), key: key.clone(), value: value.clone() });
+        sources.process_environment().flags(named.into_iter().flatten().chain(set))
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as SETTING=VALUE".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Address for S3 clients. Loopback only.
+    #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// Address for health and metrics. Loopback only; port 0 takes any free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
+    pub admin: SocketAddr,
+    /// Folder for objects, keyring and credentials. It is made when it is not there.
+    #[arg(long, default_value = "ciphergate-data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// error, warn, info, debug or trace.
+    #[arg(long, default_value = "warn", value_name = "LEVEL")]
+    pub log_level: String,
+}
+
+#[derive(Debug, Args)]
+pub struct KeygenArgs {
+    /// File to write. It must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Label that objects will name the key by: 1 to 32 of a-z, 0-9 and -.
+    #[arg(long, default_value = "local", value_name = "LABEL")]
+    pub label: String,
+}
+
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    /// Address. Loopback only.
+    #[arg(long, default_value = "127.0.0.1:9100", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// Folder for index and bodies.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Force every object to the disk before its upload is answered.
+    #[arg(long)]
+    pub fsync: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_are_pairs() {
+        assert_eq!(setting("a.b=c=d"), Ok(("a.b".to_owned(), "c=d".to_owned())));
+        assert!(setting("a").is_err());
+        assert!(setting("=a").is_err());
+    }
+}

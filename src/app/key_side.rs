@@ -1,0 +1,77 @@
+//! Keys, from their configuration: rules in the room's own words, and a provider behind every label.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use aws_config::{BehaviorVersion, Region};
+
+use super::Error;
+use super::store_side::{http_client, tls_context};
+use crate::config::{self, Config, KeySource};
+use crate::keys::keyring::Keyring;
+use crate::keys::kms::{KeyArn, KmsOptions, KmsProvider};
+use crate::keys::rules::{BucketRule, KeyMode, KeyRules, Rule, SuiteChoice};
+use crate::keys::{CacheLimits, KeyProvider, Keys, Label, Sources};
+
+pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
+    let default = &config.default_rule;
+    let default = rule(&default.key, default.suite, default.mode, default.hash_key_names);
+    let buckets: BTreeMap<String, BucketRule> = config
+        .buckets
+        .iter()
+        .map(|(name, bucket)| {
+            let rule = rule(&bucket.key, bucket.suite, bucket.mode, bucket.hash_key_names);
+            (name.to_string(), BucketRule { rule, scope: Some(bucket.scope.to_string()), share_scope: bucket.share_scope })
+        })
+        .collect();
+    let rules = KeyRules::new(default, buckets).map_err(Error::Rules)?;
+
+    let mut providers: HashMap<Label, Arc<dyn KeyProvider>> = HashMap::new();
+    for key in &config.keys {
+        let label = label(&key.label);
+        let provider: Arc<dyn KeyProvider> = match &key.source {
+            KeySource::Keyring { file } => Arc::new(Keyring::load(file, &label)?),
+            KeySource::Kms { arn, endpoint, ca_file } => {
+                let context = tls_context(ca_file.as_deref())?;
+                let arn: KeyArn = arn.as_str().parse().map_err(|error: crate::keys::kms::ArnError| Error::Arn {
+                    text: arn.to_string(),
+                    detail: error.to_string(),
+                })?;
+                let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client(&context));
+                let sdk = loader.region(Region::new(arn.region().to_owned())).load().await;
+                let options = KmsOptions { endpoint: endpoint.as_ref().map(ToString::to_string), ..KmsOptions::default() };
+                Arc::new(KmsProvider::new(&sdk, &options, [(label.clone(), arn)]))
+            }
+        };
+        providers.insert(label, provider);
+    }
+    let limits = CacheLimits {
+        unwrap_ttl: config.key_cache.ttl,
+        unwrap_entries: config.key_cache.entries_max,
+        shared_max_age: config.key_cache.shared_age_max,
+        shared_max_uses: config.key_cache.shared_uses_max,
+        ..CacheLimits::default()
+    };
+    Keys::new(rules, providers, &limits, Sources::system()).map_err(Error::Keys)
+}
+
+fn rule(key: &config::Label, suite: config::Suite, mode: config::KeyMode, hash_key_name: bool) -> Rule {
+    Rule {
+        label: label(key),
+        suite: match suite {
+            config::Suite::ChaCha20Poly1305 => SuiteChoice::ChaCha20Poly1305,
+            config::Suite::Aes256Gcm => SuiteChoice::Aes256Gcm,
+            config::Suite::Auto => SuiteChoice::Auto,
+        },
+        mode: match mode {
+            config::KeyMode::PerObject => KeyMode::PerObject,
+            config::KeyMode::Shared => KeyMode::Shared,
+        },
+        hash_key_name,
+    }
+}
+
+/// The configuration's labels obey the format's rule; both rooms check it, neither knows the other.
+fn label(label: &config::Label) -> Label {
+    Label::new(label.as_str()).expect("a configured label has 1 to 32 of a-z, 0-9 and -")
+}

@@ -1,0 +1,239 @@
+//! The only place where concrete parts meet: a checked configuration becomes a running gateway.
+
+mod key_side;
+mod store_side;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+use crate::auth::{Identities, Identity, IdentityError};
+use crate::backend::forward::ForwardError;
+use crate::config::Config;
+use crate::format::layout;
+use crate::http::front::{FrontParts, s3_service};
+use crate::http::server::{Listener, Readiness, ServerSettings, serve_admin, serve_s3};
+use crate::http::tls::{self, TlsError};
+use crate::keys::{self, Keys, RuleError};
+use crate::observe::metrics as names;
+use crate::ops::{Footers, Gateway};
+
+pub use store_side::StoreSide;
+
+/// Memory for opened footers, over all workers.
+const FOOTER_BYTES_MAX: u64 = 8 << 20;
+/// Pause between two attempts to prove keys and store at the start.
+const PROOF_PAUSE: Duration = Duration::from_secs(3);
+/// How often old samples and expired keys are cleared away.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(5);
+/// Bounds of the buckets of request times, in seconds.
+const SECONDS_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0];
+
+/// Why the gateway cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("{path} cannot be read: {source}")]
+    File { path: std::path::PathBuf, source: io::Error },
+    #[error("the authorities in {path} cannot be used: {detail}")]
+    Authorities { path: std::path::PathBuf, detail: String },
+    #[error("the clients: {0}")]
+    Clients(#[from] IdentityError),
+    #[error("the store: {0}")]
+    Store(#[from] ForwardError),
+    #[error("the store has no credentials: set backend.access_key_id, or give the standard AWS chain some")]
+    NoStoreCredentials,
+    #[error("no region for the store: set backend.region, AWS_REGION, or a profile that has one")]
+    NoRegion,
+    #[error("the keys: {}", join(.0))]
+    Rules(Vec<RuleError>),
+    #[error("the keys: {}", join(.0))]
+    Keys(Vec<keys::Error>),
+    #[error(transparent)]
+    Keyring(#[from] keys::keyring::KeyringError),
+    #[error("the key ARN {text}: {detail}")]
+    Arn { text: String, detail: String },
+    #[error("metrics: {0}")]
+    Metrics(#[from] BuildError),
+    #[error("the server failed: {0}")]
+    Server(#[source] io::Error),
+}
+
+fn join<E: std::fmt::Display>(errors: &[E]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Where a started gateway can be reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub s3: SocketAddr,
+    pub admin: SocketAddr,
+    pub tls: bool,
+}
+
+/// Everything that a gateway is made of, before it listens.
+pub struct App {
+    config: Config,
+    store: StoreSide,
+    keys: Arc<Keys>,
+}
+
+impl App {
+    /// Reads the files that the configuration names and builds the clients. Nothing is called yet.
+    ///
+    /// # Errors
+    /// Files that cannot be used, missing credentials or region for the store.
+    pub async fn build(config: Config) -> Result<Self, Error> {
+        let store = StoreSide::build(&config.backend).await?;
+        let keys = Arc::new(key_side::build(&config).await?);
+        Ok(Self { config, store, keys })
+    }
+
+    /// The keys, for proving them.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// The store, for proving it.
+    pub fn store(&self) -> &StoreSide {
+        &self.store
+    }
+
+    /// Listens, tells `started` where, and serves until SIGTERM or SIGINT; then lets running transfers end.
+    ///
+    /// # Errors
+    /// Addresses that cannot be used, certificates that do not fit, a server that fails.
+    pub async fn serve(self, started: impl FnOnce(Addresses)) -> Result<(), Error> {
+        let metrics = install_metrics()?;
+        let tls =
+            self.config.listen.tls.as_ref().map(|files| tls::server(&files.certificate_file, &files.key_file)).transpose()?;
+        let bind = |address, tls| Listener::bind(address, tls).map_err(|source| Error::Listen { address, source });
+        let s3 = bind(self.config.listen.address, tls)?;
+        let admin = bind(self.config.admin.address, None)?;
+        let address_of = |listener: &Listener| listener.address().map_err(Error::Server);
+        let addresses = Addresses { s3: address_of(&s3)?, admin: address_of(&admin)?, tls: s3.is_tls() };
+
+        let readiness = Readiness::default();
+        let service = self.service()?;
+        // Before anybody can connect: a stop must never be a plain death.
+        let stop_asked = stop_signal();
+        let s3 = serve_s3(s3, &server_settings(&self.config), service).map_err(Error::Server)?;
+        let render = metrics.clone();
+        let admin = serve_admin(admin, readiness.clone(), move || render.render()).map_err(Error::Server)?;
+        let (s3_handle, admin_handle) = (s3.handle(), admin.handle());
+        let admin = tokio::task::spawn_local(admin.wait());
+        let keys = self.keys.clone();
+        let upkeep = tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(UPKEEP_PAUSE).await;
+                metrics.run_upkeep();
+                keys.sweep().await;
+            }
+        });
+        let proof = tokio::task::spawn_local(prove_until_ready(self.keys.clone(), self.store.clone(), readiness.clone()));
+        tracing::info!(s3 = %addresses.s3, admin = %addresses.admin, tls = addresses.tls, "listening");
+        started(addresses);
+
+        let stop = tokio::task::spawn_local(async move {
+            let reason = stop_asked.await;
+            tracing::info!(reason, "stopping; running transfers may end");
+            readiness.set(false);
+            s3_handle.stop(true).await;
+        });
+        let ended = s3.wait().await.map_err(Error::Server);
+        for task in [proof, upkeep, stop] {
+            task.abort();
+        }
+        admin_handle.stop(false).await;
+        // The listener of health and metrics has nothing to lose.
+        let _ = admin.await;
+        tracing::info!("stopped");
+        ended
+    }
+
+    /// What makes the service of one worker, with connections of its own.
+    fn service(&self) -> Result<impl Fn() -> s3s::service::S3Service + Send + Clone + 'static, Error> {
+        let identities = Identities::new(self.config.clients.iter().map(|client| {
+            let secret = Zeroizing::new(client.secret_access_key.expose().to_owned());
+            Identity::new(client.access_key_id.to_string(), secret, Some(client.name.to_string()))
+        }))?;
+        let footers = Arc::new(Footers::new(FOOTER_BYTES_MAX));
+        let (store, keys) = (self.store.clone(), self.keys.clone());
+        Ok(move || {
+            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone());
+            s3_service(FrontParts {
+                ops,
+                identities: identities.clone(),
+                forwarder: store.forwarder(),
+                region: None,
+                put_max: layout::REQUEST_MAX,
+            })
+        })
+    }
+}
+
+fn server_settings(config: &Config) -> ServerSettings {
+    ServerSettings {
+        workers: config.server.workers,
+        keep_alive: config.server.keep_alive,
+        request_header_timeout: config.server.request_header_timeout,
+        idle_body_timeout: config.server.idle_body_timeout,
+        shutdown_timeout: config.server.shutdown_timeout,
+        connections_max: config.server.connections_max,
+    }
+}
+
+/// Ready is who has seen every writing key make a round trip and the store answer, once. Later troubles show in metrics and answers,
+/// not here: a probe must not hammer what is in trouble.
+async fn prove_until_ready(keys: Arc<Keys>, store: StoreSide, readiness: Readiness) {
+    loop {
+        let mut proven = true;
+        for proof in keys.prove().await {
+            if let Err(error) = proof.outcome {
+                proven = false;
+                tracing::error!(label = %proof.label, %error, "a key cannot be proved; not ready");
+            }
+        }
+        if let Err(error) = store.backend().ping().await {
+            proven = false;
+            tracing::error!(error = &error as &dyn std::error::Error, "the store does not answer as it should; not ready");
+        }
+        if proven {
+            readiness.set(true);
+            tracing::info!("ready");
+            return;
+        }
+        tokio::time::sleep(PROOF_PAUSE).await;
+    }
+}
+
+fn install_metrics() -> Result<PrometheusHandle, Error> {
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(names::REQUEST_SECONDS.to_owned()), &SECONDS_BUCKETS)?;
+    let handle = builder.install_recorder()?;
+    names::describe();
+    Ok(handle)
+}
+
+/// Waits for SIGTERM or SIGINT. They count from the call on, and no longer end the process by themselves.
+pub fn stop_signal() -> impl Future<Output = &'static str> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            tracing::error!("signals cannot be watched; stop with SIGKILL");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! The typed operations, through aws-sdk-s3.
+//!
+//! Headers travel as they are in both directions: the SDK's own fields would lose what they do not know. What the SDK gives us
+//! is the signature, the credentials chain, the endpoint rules, time limits, and the XML of listings and batch deletes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::interceptors::{AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextRef};
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    ConfigBag, Intercept, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents,
+    StalledStreamProtectionConfig,
+};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
+use aws_sdk_s3::types::{Delete, EncodingType, ObjectIdentifier};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use futures::StreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
+
+use super::upload::{Patience, Progress, PutBody};
+use super::{
+    Answer, Body, DeleteFailure, DeleteMany, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer, Owner,
+    Paging, PutObject, Refusal, RestoreState, Select,
+};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How to reach the store. The `SdkConfig` brings endpoint, region, credentials and the HTTP client.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub sdk: aws_config::SdkConfig,
+    /// Bucket in the path (`host/bucket/key`) instead of in the host name.
+    pub path_style: bool,
+    pub connect_timeout: Duration,
+    /// From the request sent, its body included, to the first byte of the answer.
+    pub read_timeout: Duration,
+    /// How long a body may stand still that comes from the store, or that the store is to take.
+    pub idle_timeout: Duration,
+    /// Attempts of requests without a body; those with one are never repeated.
+    pub attempts_max: u32,
+}
+
+/// The store, as one worker of the gateway sees it.
+///
+/// Every worker makes its own: connections belong to the runtime that opened them.
+#[derive(Clone)]
+pub struct S3Backend {
+    client: Client,
+    /// The same without a limit for the answer, which would count the time of the whole body.
+    uploads: Client,
+    patience: Patience,
+}
+
+impl S3Backend {
+    /// A client with settings that fit a streaming gateway: no checksum of our own over sealed bytes, no stalled-stream limit (a
+    /// slow client is not a dead one).
+    pub fn new(settings: &Settings) -> Self {
+        let limits = TimeoutConfig::builder().connect_timeout(settings.connect_timeout);
+        let config = aws_sdk_s3::config::Builder::from(&settings.sdk)
+            .force_path_style(settings.path_style)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .retry_config(RetryConfig::standard().with_max_attempts(settings.attempts_max))
+            .timeout_config(limits.clone().read_timeout(settings.read_timeout).build())
+            .build();
+        let uploads = config.to_builder().timeout_config(limits.disable_read_timeout().build()).build();
+        let patience = Patience { idle: settings.idle_timeout, answer: settings.read_timeout };
+        Self { client: Client::from_conf(config), uploads: Client::from_conf(uploads), patience }
+    }
+
+    /// PutObject. Exactly one attempt: the body streams and cannot be sent twice.
+    ///
+    /// When the body ends with an error the store has seen a short body and keeps nothing.
+    pub async fn put_object(&self, put: PutObject) -> Result<Answer, Error> {
+        let length = put.body.sealed_len().get();
+        let wire = Wire::new(put.headers)?;
+        let progress = Progress::new();
+        let body = ByteStream::new(SdkBody::from_body_1_x(PutBody::new(put.body, progress.clone())));
+        let sent = self
+            .uploads
+            .put_object()
+            .bucket(put.object.bucket)
+            .key(put.object.key)
+            .content_length(i64::try_from(length).map_err(|e| Error::NotSent(e.into()))?)
+            .body(body)
+            .customize()
+            .disable_payload_signing()
+            .interceptor(wire.clone())
+            .send();
+        let (_, headers) =
+            progress.watch(finish(sent, &wire), self.patience).await.map_err(|stalled| Error::TimedOut(stalled.into()))??;
+        Ok(Answer { headers })
+    }
+
+    /// GetObject. The body streams; dropping it drops the connection.
+    pub async fn get_object(&self, get: Select) -> Result<ObjectAnswer, Error> {
+        let wire = Wire::new(get.headers)?;
+        let sent = self
+            .client
+            .get_object()
+            .bucket(get.object.bucket)
+            .key(get.object.key)
+            .set_version_id(get.version_id)
+            .set_range(get.range.map(super::ByteRange::header_value))
+            .customize()
+            .interceptor(wire.clone())
+            .send();
+        let (output, headers) = finish(sent, &wire).await?;
+        Ok(ObjectAnswer { headers, body: receive(output.body, self.patience.idle) })
+    }
+
+    /// HeadObject.
+    pub async fn head_object(&self, head: Select) -> Result<Answer, Error> {
+        let wire = Wire::new(head.headers)?;
+        let sent = self
+            .client
+            .head_object()
+            .bucket(head.object.bucket)
+            .key(head.object.key)
+            .set_version_id(head.version_id)
+            .customize()
+            .interceptor(wire.clone())
+            .send();
+        finish(sent, &wire).await.map(|(_, headers)| Answer { headers })
+    }
+
+    /// DeleteObject.
+    pub async fn delete_object(&self, delete: Select) -> Result<Answer, Error> {
+        let wire = Wire::new(delete.headers)?;
+        let sent = self
+            .client
+            .delete_object()
+            .bucket(delete.object.bucket)
+            .key(delete.object.key)
+            .set_version_id(delete.version_id)
+            .customize()
+            .interceptor(wire.clone())
+            .send();
+        finish(sent, &wire).await.map(|(_, headers)| Answer { headers })
+    }
+
+    /// DeleteObjects.
+    pub async fn delete_objects(&self, delete: DeleteMany) -> Result<DeletedMany, Error> {
+        let wire = Wire::for_document("DeleteResult", delete.headers)?;
+        let objects = delete
+            .objects
+            .into_iter()
+            .map(|one| ObjectIdentifier::builder().key(one.key).set_version_id(one.version_id).set_e_tag(one.etag).build())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| Error::NotSent(e.into()))?;
+        let lines =
+            Delete::builder().set_objects(Some(objects)).quiet(delete.quiet).build().map_err(|e| Error::NotSent(e.into()))?;
+        let sent = self.client.delete_objects().bucket(delete.bucket).delete(lines).customize().interceptor(wire.clone()).send();
+        let (output, headers) = finish(sent, &wire).await?;
+        Ok(DeletedMany {
+            headers,
+            deleted: output
+                .deleted
+                .unwrap_or_default()
+                .into_iter()
+                .map(|d| Deleted {
+                    key: d.key,
+                    version_id: d.version_id,
+                    delete_marker: d.delete_marker,
+                    delete_marker_version_id: d.delete_marker_version_id,
+                })
+                .collect(),
+            errors: output
+                .errors
+                .unwrap_or_default()
+                .into_iter()
+                .map(|e| DeleteFailure { key: e.key, version_id: e.version_id, code: e.code, message: e.message })
+                .collect(),
+        })
+    }
+
+    /// One page of a listing, by the version the client used, with exactly one request.
+    pub async fn list_objects(&self, query: ListQuery) -> Result<Listing, Error> {
+        let wire = Wire::for_document("ListBucketResult", query.headers)?;
+        match query.paging {
+            Paging::V1 { marker } => {
+                let sent = self
+                    .client
+                    .list_objects()
+                    .bucket(query.bucket)
+                    .set_prefix(query.prefix)
+                    .set_delimiter(query.delimiter)
+                    .set_max_keys(query.max_keys)
+                    .set_marker(marker)
+                    .encoding_type(EncodingType::Url)
+                    .customize()
+                    .interceptor(wire.clone())
+                    .send();
+                let (output, headers) = finish(sent, &wire).await?;
+                let names = Names { encoded: output.encoding_type == Some(EncodingType::Url) };
+                Ok(Listing {
+                    entries: entries(output.contents, names)?,
+                    common_prefixes: prefixes(output.common_prefixes, names)?,
+                    is_truncated: output.is_truncated.unwrap_or(false),
+                    next: output.next_marker.map(|m| names.decode(m)).transpose()?,
+                    max_keys: output.max_keys,
+                    key_count: None,
+                    headers,
+                })
+            }
+            Paging::V2 { continuation_token, start_after, fetch_owner } => {
+                let sent = self
+                    .client
+                    .list_objects_v2()
+                    .bucket(query.bucket)
+                    .set_prefix(query.prefix)
+                    .set_delimiter(query.delimiter)
+                    .set_max_keys(query.max_keys)
+                    .set_continuation_token(continuation_token)
+                    .set_start_after(start_after)
+                    .set_fetch_owner(fetch_owner)
+                    .encoding_type(EncodingType::Url)
+                    .customize()
+                    .interceptor(wire.clone())
+                    .send();
+                let (output, headers) = finish(sent, &wire).await?;
+                let names = Names { encoded: output.encoding_type == Some(EncodingType::Url) };
+                Ok(Listing {
+                    entries: entries(output.contents, names)?,
+                    common_prefixes: prefixes(output.common_prefixes, names)?,
+                    is_truncated: output.is_truncated.unwrap_or(false),
+                    next: output.next_continuation_token,
+                    max_keys: output.max_keys,
+                    key_count: output.key_count,
+                    headers,
+                })
+            }
+        }
+    }
+
+    /// A cheap request that shows whether the store answers and knows us: ListBuckets.
+    pub async fn ping(&self) -> Result<(), Error> {
+        let wire = Wire::for_document("ListAllMyBucketsResult", HeaderMap::new())?;
+        finish(self.client.list_buckets().customize().interceptor(wire.clone()).send(), &wire).await.map(|_| ())
+    }
+}
+
+/// Puts our headers onto the request before it is signed and keeps those of the answer before the SDK forgets them.
+#[derive(Clone, Debug)]
+struct Wire {
+    request: Arc<Vec<(HeaderName, String)>>,
+    answer: Arc<Mutex<HeaderMap>>,
+    /// The element that the document of a success has to be, where there is one.
+    document: Option<&'static str>,
+}
+
+impl Wire {
+    fn new(headers: HeaderMap) -> Result<Self, Error> {
+        Self::expecting(None, headers)
+    }
+
+    /// The SDK reads any document, takes what it knows and misses nothing: a page of somebody else, or the first half of a listing,
+    /// would pass for a short or empty listing, by which clients may delete files.
+    fn for_document(element: &'static str, headers: HeaderMap) -> Result<Self, Error> {
+        Self::expecting(Some(element), headers)
+    }
+
+    fn expecting(document: Option<&'static str>, headers: HeaderMap) -> Result<Self, Error> {
+        let mut request = Vec::with_capacity(headers.len());
+        for (name, value) in &headers {
+            let text = std::str::from_utf8(value.as_bytes()).map_err(|e| Error::NotSent(e.into()))?;
+            request.push((name.clone(), text.to_owned()));
+        }
+        Ok(Self { request: Arc::new(request), answer: Arc::default(), document })
+    }
+
+    fn take_answer(&self) -> HeaderMap {
+        self.answer.lock().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default()
+    }
+}
+
+impl Intercept for Wire {
+    fn name(&self) -> &'static str {
+        "CiphergateHeaders"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request: &mut HttpRequest = context.request_mut();
+        for (name, value) in self.request.iter() {
+            request.headers_mut().try_insert(name.as_str().to_owned(), value.clone())?;
+        }
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Ok(mut kept) = self.answer.lock() {
+            *kept = header_map(context.response());
+        }
+        Ok(())
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer = context.response();
+        match self.document {
+            Some(element) if answer.status().is_success() && !is_whole(answer.body().bytes().unwrap_or_default(), element) => {
+                Err(format!("the answer is not a whole {element}").into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a document that could be read ends where this element does.
+fn is_whole(document: &[u8], element: &str) -> bool {
+    let document = document.trim_ascii_end();
+    let Some(last) = document.iter().rposition(|byte| *byte == b'<') else { return false };
+    let tag = &document[last + 1..];
+    match tag.strip_prefix(b"/") {
+        Some(end) => end.strip_suffix(b">").is_some_and(|name| name.trim_ascii_end() == element.as_bytes()),
+        // An empty element, as the answer to a quiet DeleteObjects may be.
+        None => {
+            tag.ends_with(b"/>")
+                && tag.strip_prefix(element.as_bytes()).is_some_and(|rest| matches!(rest.first(), Some(b' ' | b'/')))
+        }
+    }
+}
+
+fn header_map(response: &HttpResponse) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(response.headers().len());
+    for (name, value) in response.headers().iter_bytes() {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+async fn finish<O, E>(
+    sent: impl Future<Output = Result<O, SdkError<E, HttpResponse>>>,
+    wire: &Wire,
+) -> Result<(O, HeaderMap), Error>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    match sent.await {
+        Ok(output) => Ok((output, wire.take_answer())),
+        Err(error) => Err(explain(error)),
+    }
+}
+
+fn explain<E>(error: SdkError<E, HttpResponse>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    match error {
+        SdkError::ServiceError(refused) => {
+            let raw = refused.raw();
+            let meta = refused.err().meta();
+            Error::Refused(Box::new(Refusal {
+                status: raw.status().as_u16(),
+                code: meta.code().unwrap_or("Unknown").to_owned(),
+                message: meta.message().unwrap_or_default().to_owned(),
+                headers: header_map(raw),
+            }))
+        }
+        // An error answer without the XML that the SDK looks for still has a status that means something.
+        SdkError::ResponseError(answer) if answer.raw().status().as_u16() >= 300 => Error::Refused(Box::new(Refusal {
+            status: answer.raw().status().as_u16(),
+            code: "Unknown".to_owned(),
+            message: String::new(),
+            headers: header_map(answer.raw()),
+        })),
+        SdkError::ResponseError(answer) => Error::Garbled(Box::new(SdkError::<E, HttpResponse>::ResponseError(answer))),
+        SdkError::TimeoutError(late) => Error::TimedOut(Box::new(SdkError::<E, HttpResponse>::TimeoutError(late))),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            Error::TimedOut(Box::new(SdkError::<E, HttpResponse>::DispatchFailure(failure)))
+        }
+        SdkError::DispatchFailure(failure) => Error::Unreachable(Box::new(SdkError::<E, HttpResponse>::DispatchFailure(failure))),
+        other => Error::NotSent(Box::new(other)),
+    }
+}
+
+/// The body of an answer. It fails when no byte arrives for that long while somebody waits for it.
+fn receive(body: ByteStream, idle: Duration) -> Body {
+    let body = body.into_inner();
+    futures::stream::unfold(Some(body), move |state| async move {
+        let mut body = state?;
+        loop {
+            let next = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx));
+            let Ok(frame) = tokio::time::timeout(idle, next).await else {
+                return Some((Err("the store stopped sending".into()), None));
+            };
+            match frame? {
+                Ok(frame) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Some((Ok(bytes), Some(body)));
+                    }
+                }
+                Err(error) => return Some((Err(error), None)),
+            }
+        }
+    })
+    .boxed()
+}
+
+/// Names in listings are asked for URL-encoded, so that no key can break the XML; a store that ignores the wish sends them plain.
+#[derive(Clone, Copy)]
+struct Names {
+    encoded: bool,
+}
+
+impl Names {
+    fn decode(self, name: String) -> Result<String, Error> {
+        if !self.encoded {
+            return Ok(name);
+        }
+        // S3 encodes as forms do: a space is "+", a plus is "%2B".
+        let spaced = name.replace('+', " ");
+        percent_decode_str(&spaced).decode_utf8().map(std::borrow::Cow::into_owned).map_err(|e| Error::Garbled(e.into()))
+    }
+}
+
+fn entries(contents: Option<Vec<aws_sdk_s3::types::Object>>, names: Names) -> Result<Vec<ListEntry>, Error> {
+    contents
+        .unwrap_or_default()
+        .into_iter()
+        .map(|object| {
+            Ok(ListEntry {
+                key: names.decode(object.key.unwrap_or_default())?,
+                sealed_size: object.size,
+                etag: object.e_tag,
+                last_modified: object.last_modified.map(instant),
+                storage_class: object.storage_class.map(|class| class.as_str().to_owned()),
+                owner: object.owner.map(|owner| Owner { id: owner.id, display_name: owner.display_name }),
+                restore: object.restore_status.map(|state| RestoreState {
+                    in_progress: state.is_restore_in_progress,
+                    expiry: state.restore_expiry_date.map(instant),
+                }),
+            })
+        })
+        .collect()
+}
+
+fn prefixes(found: Option<Vec<aws_sdk_s3::types::CommonPrefix>>, names: Names) -> Result<Vec<String>, Error> {
+    found.unwrap_or_default().into_iter().filter_map(|p| p.prefix).map(|p| names.decode(p)).collect()
+}
+
+fn instant(at: DateTime) -> (i64, u32) {
+    (at.secs(), at.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_whole_when_it_ends_with_its_element() {
+        for (document, whole) in [
+            ("<?xml version=\"1.0\"?>\n<R xmlns=\"u\"><A/></R>", true),
+            ("<R></R >\n\n", true),
+            ("<R/>", true),
+            ("<R xmlns=\"u\" />", true),
+            ("<R><A>1</A>", false),
+            ("<R><R/", false),
+            ("<R><A/>", false),
+            ("<R><RR/>", false),
+            ("<html></html>", false),
+            ("<R></R", false),
+            ("</>", false),
+            ("<", false),
+            ("R/>", false),
+            ("", false),
+        ] {
+            assert_eq!(is_whole(document.as_bytes(), "R"), whole, "{document}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The settings as they are written. The comments here are the reference: `deploy/ciphergate.example.toml` and
+//! `docs/CONFIGURATION.md` are rendered from them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::problem::Problems;
+use super::secret::Secret;
+use super::setting::{About, Fields, Item, Reader, Sample, Section, Setting, Shown, section};
+use super::source::Tree;
+use super::values::*;
+
+/// Every setting, section by section.
+#[derive(Debug)]
+pub(super) struct Raw {
+    pub top: Top,
+    pub listen: Listen,
+    pub admin: Admin,
+    pub server: Server,
+    pub backend: Backend,
+    pub keys: Vec<Key>,
+    pub encryption: Encryption,
+    pub buckets: BTreeMap<String, Bucket>,
+    pub clients: Vec<Client>,
+    pub log: Log,
+}
+
+/// Every section, in the order of the reference.
+pub(super) const SECTIONS: &[About] = &[
+    About::of::<Top>(""),
+    About::of::<Listen>("listen"),
+    About::of::<Admin>("admin"),
+    About::of::<Server>("server"),
+    About::of::<Backend>("backend"),
+    About::of::<Key>("keys"),
+    About::of::<Encryption>("encryption"),
+    About::of::<Bucket>("buckets"),
+    About::of::<Client>("clients"),
+    About::of::<Log>("log"),
+];
+
+impl Raw {
+    /// Takes everything out of the tree and says what is in effect.
+    pub fn read(tree: &mut Tree<'_>, problems: &mut Problems) -> (Self, Vec<Shown>) {
+        let mut root = tree.take_table();
+        let mut reader = Reader::new(tree, problems, SECTIONS);
+        let raw = Self {
+            listen: reader.section(&mut root, "listen"),
+            admin: reader.section(&mut root, "admin"),
+            server: reader.section(&mut root, "server"),
+            backend: reader.section(&mut root, "backend"),
+            keys: reader.list(&mut root, "keys"),
+            encryption: reader.section(&mut root, "encryption"),
+            buckets: reader.map(&mut root, "buckets"),
+            clients: reader.list(&mut root, "clients"),
+            log: reader.section(&mut root, "log"),
+            top: reader.top(root),
+        };
+        (raw, reader.into_shown())
+    }
+
+    /// Reads the clients out of a file that holds nothing else.
+    pub fn read_clients(tree: &mut Tree<'_>, problems: &mut Problems) -> (Vec<Client>, Vec<Shown>) {
+        let mut root = tree.take_table();
+        let mut reader = Reader::new(tree, problems, const { &[About::of::<Client>("clients")] });
+        let clients = reader.list(&mut root, "clients");
+        reader.refuse_rest(root, "", &[]);
+        (clients, reader.into_shown())
+    }
+}
+
+section! {
+    /// Settings above all sections.
+    Top {
+        /// A TOML file with more [[clients]], so that their secrets can be kept, and changed, apart from this file. Only its owner
+        /// may be able to read it (chmod 600).
+        clients_file: PathBuf, Optional = r#""clients.toml""#;
+    }
+}
+
+section! {
+    /// Where S3 clients connect.
+    Listen {
+        /// Address and port. Port 0 takes any free one.
+        address: SocketAddr, Default = r#""127.0.0.1:9000""#;
+        /// Certificate chain in PEM, the server's own first. With tls_key_file it turns HTTPS on (TLS 1.2 and 1.3).
+        tls_certificate_file: PathBuf, Optional = r#""tls/server.crt""#;
+        /// Private key of the certificate in PEM. Only its owner may be able to read it.
+        tls_key_file: PathBuf, Optional = r#""tls/server.key""#;
+        /// Whether plain HTTP is taken on an address that is not loopback. Object data then crosses the network unencrypted: only for a
+        /// trusted network, such as a TLS proxy in front on the same host network.
+        allow_plain_http: bool, Default = "false";
+    }
+}
+
+section! {
+    /// Health and metrics: /livez, /readyz and /metrics (Prometheus), on a listener of their own. It asks for no credentials and shows no
+    /// secrets: keep it away from the public.
+    Admin {
+        /// Address and port. Port 0 takes any free one.
+        address: SocketAddr, Default = r#""127.0.0.1:9090""#;
+    }
+}
+
+section! {
+    /// Limits of the server.
+    Server {
+        /// Worker threads, 1 to 1024. Without it, one for each processor.
+        workers: Whole<1, 1024>, Optional = "4";
+        /// How long an idle client connection is kept, in seconds.
+        keep_alive_secs: Whole<1, 3600>, Default = "75";
+        /// How long a client may take to send the head of a request, in seconds.
+        request_header_timeout_secs: Whole<1, 3600>, Default = "10";
+        /// How long a body may stand still in either direction before the connection is dropped, in seconds.
+        idle_body_timeout_secs: Whole<1, 3600>, Default = "60";
+        /// How long running transfers may go on after a stop was asked for, in seconds.
+        shutdown_timeout_secs: Whole<0, 3600>, Default = "60";
+        /// Client connections at one time, over all workers.
+        connections_max: Whole<1, 1_000_000>, Default = "4096";
+    }
+}
+
+section! {
+    /// The S3 store that holds the sealed objects.
+    Backend {
+        /// Base address of the store. Without it, AWS S3.
+        endpoint: Endpoint, Optional = r#""https://s3.example.com""#;
+        /// Region that requests are signed for. Needed with an endpoint; otherwise it may come from the AWS environment or profile.
+        region: Region, Optional = r#""eu-central-1""#;
+        /// Whether bucket names go into the path (https://host/bucket) and not into the host name. Without it, true when an endpoint is given.
+        path_style: bool, Optional = "true";
+        /// Whether the endpoint may be plain HTTP on another machine. Objects are sealed, but names and metadata can then be read on the way.
+        allow_plain_http: bool, Default = "false";
+        /// Certificates in PEM of private authorities that the store's certificate may come from, besides those of the system.
+        ca_file: PathBuf, Optional = r#""tls/backend-ca.pem""#;
+        /// Access key of the gateway itself. Without it, the standard AWS chain: environment, profile, web identity, container, instance.
+        access_key_id: AccessKeyId, Optional = r#""AKIAIOSFODNN7EXAMPLE""#;
+        /// Secret of the access key, in a file that only its owner can read.
+        secret_access_key_file: PathBuf, Optional = r#""backend.secret""#;
+        /// The same in place, when only its owner can read this file.
+        secret_access_key: Secret, Optional = r#""...""#;
+        /// Profile of the shared AWS configuration files to use in the standard chain.
+        profile: String, Optional = r#""ciphergate""#;
+        /// How long connecting may take, in seconds.
+        connect_timeout_secs: Whole<1, 300>, Default = "5";
+        /// How long the store may take to begin an answer once it has the whole request, in seconds.
+        response_timeout_secs: Whole<1, 3600>, Default = "60";
+        /// How long a body may stand still between the gateway and the store, in seconds.
+        idle_body_timeout_secs: Whole<1, 3600>, Default = "60";
+    }
+}
+
+section! {
+    /// The keys that wrap data keys. Each has a label that is written into every object it wraps: never give a label to another key, and
+    /// keep the section of an old key for as long as objects need it. Only keys that stand here are ever used.
+    Key {
+        /// Name of the key in objects: 1 to 32 of a-z, 0-9 and -.
+        label: Label, Required = r#""main""#;
+        /// "kms" for AWS KMS, "keyring" for a local file made by `ciphergate keygen`.
+        kind: KeyKind, Required = r#""kms""#;
+        /// kms: ARN of the key. Its region is the one that is called. Aliases are refused.
+        key_arn: KeyArn, Optional = r#""arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab""#;
+        /// kms: base address of the key service. Without it, AWS KMS.
+        endpoint: Endpoint, Optional = r#""https://kms.example.com""#;
+        /// kms: certificates in PEM of private authorities, besides those of the system.
+        ca_file: PathBuf, Optional = r#""tls/kms-ca.pem""#;
+        /// kms: whether the endpoint may be plain HTTP on another machine. Whoever can watch that network can then read every object: for
+        /// tests only.
+        allow_plain_http: bool, Default = "false";
+        /// keyring: the file. Only its owner may be able to read it.
+        file: PathBuf, Optional = r#""keyring""#;
+    }
+}
+
+section! {
+    /// How new objects are encrypted, unless [buckets] says otherwise.
+    Encryption {
+        /// Label of the key that wraps the data keys of new objects.
+        key: Label, Required = r#""main""#;
+        /// Cipher: "chacha20-poly1305", "aes-256-gcm", or "auto" for the faster one on this processor. All can always be read.
+        suite: Suite, Default = r#""chacha20-poly1305""#;
+        /// "per-object" asks the key service once for each object. "shared" uses one key-encryption key for many objects of a bucket, within
+        /// the limits below: far fewer calls, while every object still has a data key of its own.
+        mode: KeyMode, Default = r#""per-object""#;
+        /// Whether the key service is told the SHA-256 of object names in place of the names, which its audit log would show.
+        hash_key_names: bool, Default = "false";
+        /// How long an unwrapped key is kept in memory, in seconds. A revoked key stops being usable within this time.
+        cache_ttl_secs: Whole<1, 86_400>, Default = "300";
+        /// Unwrapped keys that are kept in memory at one time.
+        cache_entries_max: Whole<1, 1_000_000>, Default = "10000";
+        /// How long one shared key wraps new objects, in seconds.
+        shared_age_secs_max: Whole<1, 86_400>, Default = "300";
+        /// How many new objects one shared key wraps.
+        shared_uses_max: Whole<1, 4_294_967_296>, Default = "1048576";
+    }
+}
+
+section! {
+    /// What is different for one bucket. Buckets that are not named here go by [encryption].
+    Bucket {
+        /// Namespace that object names are bound to. Without it, the name of the bucket. An object opens only in the scope that it was sealed
+        /// in: set it when a bucket is renamed, and never change it otherwise.
+        scope: Scope, Optional = r#""photos""#;
+        /// Whether this bucket may share its scope with another one. Whoever can write to both at the store can then exchange objects of the
+        /// same name between them. Every bucket that shares must say so.
+        share_scope: bool, Default = "false";
+        /// Label of the key, in place of encryption.key.
+        key: Label, Optional = r#""main""#;
+        /// Cipher, in place of encryption.suite.
+        suite: Suite, Optional = r#""aes-256-gcm""#;
+        /// In place of encryption.mode.
+        mode: KeyMode, Optional = r#""shared""#;
+        /// In place of encryption.hash_key_names.
+        hash_key_names: bool, Optional = "true";
+    }
+}
+
+section! {
+    /// Who may use the gateway, each with an access key of its own. There is no anonymous access.
+    Client {
+        /// What the client is called in logs.
+        name: ClientName, Required = r#""backup""#;
+        /// Access key of the client: 3 to 128 of A-Z, a-z, 0-9, ., _ and -.
+        access_key_id: AccessKeyId, Required = r#""BACKUP0000000000""#;
+        /// Secret of the access key, 8 to 128 printable characters, in a file that only its owner can read.
+        secret_access_key_file: PathBuf, Required = r#""clients/backup.secret""#;
+        /// The same in place, when only its owner can read this file.
+        secret_access_key: Secret, Optional = r#""...""#;
+    }
+}
+
+section! {
+    /// The log, on standard error.
+    Log {
+        /// "json" for machines, "text" for people.
+        format: LogFormat, Default = r#""json""#;
+        /// The least important line that is written: "error", "warn", "info", "debug" or "trace".
+        level: LogLevel, Default = r#""info""#;
+    }
+}

@@ -1,0 +1,457 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+/// The least that loads, once `keyring` and `client.secret` exist.
+const LEAST: &str = r#"
+[[keys]]
+label = "main"
+kind = "keyring"
+file = "keyring"
+
+[encryption]
+key = "main"
+
+[[clients]]
+name = "c"
+access_key_id = "CLIENT1"
+secret_access_key_file = "client.secret"
+"#;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("keyring", "(not read here)", 0o600);
+        folder.write("client.secret", "client-secret-1\n", 0o600);
+        folder
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn sources(&self, text: &str) -> Sources {
+        Sources::file(self.write("ciphergate.toml", text, 0o600))
+    }
+
+    fn load(&self, text: &str) -> Result<Config, Problems> {
+        Config::load(self.sources(text))
+    }
+
+    /// The mistakes in a file, with the file's folder left out.
+    fn mistakes(&self, text: &str) -> Vec<String> {
+        self.told(self.load(text))
+    }
+
+    fn told(&self, loaded: Result<Config, Problems>) -> Vec<String> {
+        let folder = format!("{}/", self.0.path().display());
+        loaded
+            .map(|_| ())
+            .unwrap_err()
+            .iter()
+            .map(|problem| problem.to_string().replace(&folder, "").replace("\n   ", ""))
+            .collect()
+    }
+}
+
+fn environment(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
+}
+
+fn flag(key: &str, value: &str) -> Override {
+    Override { flag: "--set".into(), key: key.into(), value: value.into() }
+}
+
+#[test]
+fn the_least_that_loads_has_the_defaults() {
+    let folder = Folder::new();
+    let config = folder.load(LEAST).unwrap();
+    assert_eq!(config.listen.address.to_string(), "127.0.0.1:9000");
+    assert!(config.listen.tls.is_none() && !config.backend.path_style && config.backend.endpoint.is_none());
+    assert!(matches!(config.backend.credentials, Credentials::Chain { profile: None }));
+    assert_eq!(config.server.keep_alive, Duration::from_secs(75));
+    assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Info));
+    assert_eq!(config.clients[0].secret_access_key.expose(), "client-secret-1");
+    assert!(matches!(&config.keys[0].source, KeySource::Keyring { file } if *file == folder.0.path().join("keyring")));
+    let rule = config.rule("any-bucket").unwrap();
+    assert_eq!((rule.scope.as_str(), rule.key.as_str()), ("any-bucket", "main"));
+    assert_eq!((rule.suite, rule.mode, rule.hash_key_names), (Suite::ChaCha20Poly1305, KeyMode::PerObject, false));
+    assert!(config.rule("No Bucket").is_none());
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_flags_override_both() {
+    let folder = Folder::new();
+    let text =
+        format!("{LEAST}\n[server]\nkeep_alive_secs = 1\nworkers = 1\nconnections_max = 1\n[listen]\naddress = \"127.0.0.1:1\"");
+    let sources = folder
+        .sources(&text)
+        .environment(environment(&[
+            ("CIPHERGATE_SERVER__WORKERS", "2"),
+            ("CIPHERGATE_SERVER__CONNECTIONS_MAX", "2"),
+            ("CIPHERGATE_BUCKETS__PHOTOS__MODE", "shared"),
+            ("CIPHERGATE_CLIENTS__0__NAME", "42"),
+            ("CIPHERGATE_ENCRYPTION__HASH_KEY_NAMES", "true"),
+            ("UNRELATED", "x"),
+        ]))
+        .flags([flag("server.connections_max", "3"), flag("buckets.\"a.b\".suite", "auto")]);
+    let config = Config::load(sources).unwrap();
+    assert_eq!((config.server.keep_alive.as_secs(), config.server.workers, config.server.connections_max), (1, Some(2), 3));
+    assert_eq!(config.rule("photos").unwrap().mode, KeyMode::Shared);
+    assert_eq!(config.rule("a.b").unwrap().suite, Suite::Auto);
+    assert_eq!(config.clients[0].name.as_str(), "42");
+    assert!(config.rule("photos").unwrap().hash_key_names && config.rule("other").unwrap().hash_key_names);
+
+    let shown = config.to_string();
+    for (line, origin) in [
+        ("keep_alive_secs = 1", "ciphergate.toml line 16"),
+        ("workers = \"2\"", "CIPHERGATE_SERVER__WORKERS"),
+        ("connections_max = \"3\"", "--set"),
+        ("request_header_timeout_secs = 10", "default"),
+    ] {
+        assert!(shown.lines().any(|shown| shown.starts_with(line) && shown.ends_with(origin)), "{line} # {origin} in\n{shown}");
+    }
+}
+
+#[test]
+fn a_configuration_needs_no_file() {
+    let folder = Folder::new();
+    let path = |name: &str| folder.0.path().join(name).display().to_string();
+    let sources = Sources::new().environment(environment(&[
+        ("CIPHERGATE_KEYS__0__LABEL", "main"),
+        ("CIPHERGATE_KEYS__0__KIND", "keyring"),
+        ("CIPHERGATE_KEYS__0__FILE", &path("keyring")),
+        ("CIPHERGATE_KEYS__1__LABEL", "k2"),
+        ("CIPHERGATE_KEYS__1__KIND", "kms"),
+        ("CIPHERGATE_KEYS__1__KEY_ARN", "arn:aws:kms:eu-central-1:111122223333:key/abc"),
+        ("CIPHERGATE_ENCRYPTION__KEY", "k2"),
+        ("CIPHERGATE_CLIENTS__0__NAME", "c"),
+        ("CIPHERGATE_CLIENTS__0__ACCESS_KEY_ID", "CLIENT1"),
+        ("CIPHERGATE_CLIENTS__0__SECRET_ACCESS_KEY", "12345678"),
+    ]));
+    let config = Config::load(sources).unwrap();
+    assert_eq!(config.keys.len(), 2);
+    assert_eq!(config.clients[0].secret_access_key.expose(), "12345678");
+}
+
+#[test]
+fn all_mistakes_are_reported_together() {
+    let folder = Folder::new();
+    folder.write("open.secret", "0123456789", 0o644);
+    let text = r#"
+colour = "blue"
+[listen]
+adress = "127.0.0.1:9000"
+address = "0.0.0.0:9000"
+allow_plain_http = "no"
+tls_key_file = "missing.key"
+[server]
+workers = -1
+keep_alive_secs = 0
+[backend]
+endpoint = "http://10.0.0.1:9000"
+access_key_id = "AKIA"
+[[keys]]
+label = "main"
+kind = "kms"
+key_arn = "alias/main"
+[[keys]]
+label = "main"
+kind = "keyring"
+[encryption]
+key = "other"
+suite = "rot13"
+[[clients]]
+name = "a"
+access_key_id = "CLIENT1"
+secret_access_key_file = "open.secret"
+[[clients]]
+name = "b"
+access_key_id = "CLIENT1"
+[logg]
+level = "info"
+"#;
+    let sources = folder.sources(text).environment(environment(&[
+        ("CIPHERGATE_BACKEND_ENDPOINT", "https://x"),
+        ("CIPHERGATE_LOG__LEVEL", "loud"),
+        ("CIPHERGATE_PORT", "tcp://10.0.0.1:9000"),
+        ("CIPHERGATE_DEV_ACCESS_KEY", "x"),
+    ]));
+    let told = folder.told(Config::load(sources.flags([flag("listen.addres", "1")])));
+    let expected = [
+        r#"listen.allow_plain_http (ciphergate.toml line 6): invalid type: string "no", expected a boolean"#,
+        "listen.addres (--set): there is no such setting -> did you mean listen.address?",
+        "listen.adress (ciphergate.toml line 4): there is no such setting -> did you mean listen.address?",
+        "server.workers (ciphergate.toml line 9): must be a whole number from 1 to 1024",
+        "server.keep_alive_secs (ciphergate.toml line 10): must be a whole number from 1 to 3600",
+        "keys[0].key_arn (ciphergate.toml line 17): `alias/main` is not the ARN of a KMS key: it needs six parts",
+        "encryption.suite (ciphergate.toml line 23): `rot13` is not one of chacha20-poly1305, aes-256-gcm, auto",
+        "log.level (CIPHERGATE_LOG__LEVEL): `loud` is not one of error, warn, info, debug, trace",
+        "backend_endpoint (CIPHERGATE_BACKEND_ENDPOINT): there is no such setting -> did you mean CIPHERGATE_BACKEND__ENDPOINT?",
+        "colour (ciphergate.toml line 2): there is no such setting -> remove it",
+        "logg (ciphergate.toml line 31): there is no such section -> did you mean log?",
+        "listen.tls_key_file (ciphergate.toml line 7): listen.tls_certificate_file is missing -> set both",
+        "listen.tls_key_file (ciphergate.toml line 7): missing.key: the file cannot be read: No such file",
+        "backend.endpoint (ciphergate.toml line 12): plain HTTP to another machine -> use https://, or set backend.allow_plain_http",
+        "backend.region (ciphergate.toml line 11): this setting is missing: an endpoint is given -> set it",
+        "backend.secret_access_key_file (ciphergate.toml line 11): this setting is missing: backend.access_key_id is set -> set it",
+        "keys[1].label (ciphergate.toml line 19): `main` is already in use (ciphergate.toml line 15) -> give each key",
+        "keys[1].file (ciphergate.toml line 18): this setting is missing -> set it to a file that `ciphergate keygen --out FILE` made",
+        "encryption.key (ciphergate.toml line 22): there is no key with the label `other` -> use one of: main",
+        "clients[0].secret_access_key_file (ciphergate.toml line 27): open.secret: other users of this machine can read or change the file \
+         (mode 0644) -> chmod 600 open.secret",
+        "clients[1].access_key_id (ciphergate.toml line 30): `CLIENT1` is already in use (ciphergate.toml line 26) -> give each client",
+        "clients[1].secret_access_key_file (ciphergate.toml line 28): this setting is missing -> set it to a file",
+    ];
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.starts_with(expected), "{told}\ninstead of\n{expected}");
+    }
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+}
+
+#[test]
+fn nothing_at_all_names_what_is_needed_and_makes_up_no_key_and_no_client() {
+    let told: Vec<String> = Config::load(Sources::new()).unwrap_err().iter().map(|problem| problem.key.clone()).collect();
+    assert_eq!(told, ["keys", "encryption.key", "clients"]);
+}
+
+#[test]
+fn broken_toml_is_told_line_by_line_without_the_text_of_the_line() {
+    let folder = Folder::new();
+    let told = folder.mistakes("a = \n[listen\n[[clients]]\nsecret_access_key = \"hunter2hunter2\n");
+    assert!(told.len() >= 2, "{told:?}");
+    assert!(
+        told.iter().all(|line| line.contains("this is not TOML")) && told[0].starts_with("ciphergate.toml line 1: "),
+        "{told:?}"
+    );
+    assert!(!format!("{told:?}").contains("hunter2"));
+    let told = folder.told(Config::load(Sources::file(folder.0.path().join("none.toml"))));
+    assert!(told.len() == 1 && told[0].starts_with("none.toml cannot be read: No such file"), "{told:?}");
+}
+
+#[test]
+fn wrong_shapes_are_told_and_not_hidden_by_overrides() {
+    let folder = Folder::new();
+    let text = LEAST.replace("[encryption]\nkey = \"main\"", "[encryption]\nkey = [\"main\"]")
+        + "\n[buckets]\nphotos = 1\n[log.level]\nx = 1\n";
+    let sources = folder.sources(&text).environment(environment(&[
+        ("CIPHERGATE_KEYS", "x"),
+        ("CIPHERGATE_KEYS__7__LABEL", "x"),
+        ("CIPHERGATE_KEYS__0", "x"),
+        ("CIPHERGATE_BACKEND__ENDPOINT__X", "x"),
+        ("CIPHERGATE_SERVER", "x"),
+    ]));
+    let told = folder.told(Config::load(sources));
+    let expected = [
+        "keys (CIPHERGATE_KEYS): this is a section, not a setting",
+        "keys[0] (CIPHERGATE_KEYS__0): this is a section, not a setting",
+        "keys (CIPHERGATE_KEYS__7__LABEL): `7` is no entry of keys: the file has 1 -> use 0 to 1; 1 adds an entry",
+        "server (CIPHERGATE_SERVER): this must be a section",
+        "backend.endpoint (CIPHERGATE_BACKEND__ENDPOINT__X): invalid type: map, expected a string",
+        "backend.region (CIPHERGATE_BACKEND__ENDPOINT__X): this setting is missing",
+        "encryption.key (ciphergate.toml line 8): invalid type: sequence, expected a string",
+        "buckets.photos (ciphergate.toml line 16): this must be a section",
+        "log.level (ciphergate.toml line 17): invalid type: map, expected a string",
+    ];
+    for expected in expected {
+        assert!(told.iter().any(|told| told.starts_with(expected)), "{expected}\nnot in {told:#?}");
+    }
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let folder = Folder::new();
+    let text = LEAST.replace("secret_access_key_file = \"client.secret\"", "secret_access_key = \"hunter2hunter2\"")
+        + "\n[backend]\naccess_key_id = \"AKIA\"\nsecret_access_key = \"swordfish-swordfish\"";
+    let config = folder.load(&text).unwrap();
+    for shown in [format!("{config:?}"), format!("{config:#?}"), config.to_string()] {
+        assert!(!shown.contains("hunter2") && !shown.contains("swordfish") && shown.contains("***"), "{shown}");
+    }
+    assert!(config.to_string().contains("secret_access_key = \"***\""));
+    // A value of the wrong kind is not quoted either, nor is one that a check refuses.
+    for (secret, what) in [
+        ("12345678901", "must be a string in quotes"),
+        ("\"hunter2 hunter2\"", "8 to 128 printable"),
+        ("\"hunter2\"", "8 to 128"),
+    ] {
+        let told = folder.mistakes(&text.replace("\"hunter2hunter2\"", secret));
+        assert!(told.len() == 1 && told[0].contains(what) && !told[0].contains(secret.trim_matches('"')), "{told:?}");
+    }
+}
+
+#[test]
+fn secrets_stand_only_where_nobody_else_can_read_them() {
+    let folder = Folder::new();
+    let text = LEAST.replace("secret_access_key_file = \"client.secret\"", "secret_access_key = \"hunter2hunter2\"");
+    let exposed = folder.write("open.toml", &text, 0o644);
+    let told = folder.told(Config::load(Sources::file(&exposed)));
+    assert!(told.len() == 1 && told[0].contains("clients[0].secret_access_key (open.toml line 13)"), "{told:?}");
+    assert!(told[0].ends_with("chmod 600 open.toml, or move the secret to a file of its own"), "{told:?}");
+    // Without a secret in it, the file may be read by all.
+    assert!(Config::load(Sources::file(folder.write("open.toml", LEAST, 0o644))).is_ok());
+
+    let told = folder.told(Config::load(folder.sources(&text).flags([flag("clients.0.secret_access_key", "hunter2hunter2")])));
+    assert!(told.len() == 1 && told[0].contains("on the command line can be seen"), "{told:?}");
+    let told = folder.mistakes(&(text + "secret_access_key_file = \"client.secret\""));
+    assert!(told.len() == 1 && told[0].contains("clients[0].secret_access_key is set too"), "{told:?}");
+
+    for name in ["keyring", "client.secret"] {
+        folder.write(name, "0123456789", 0o640);
+        let told = folder.mistakes(LEAST);
+        assert!(told.len() == 1 && told[0].ends_with(&format!("chmod 600 {name}")), "{told:?}");
+        folder.write(name, "0123456789", 0o600);
+    }
+}
+
+#[test]
+fn clients_can_stand_in_a_file_of_their_own() {
+    let folder = Folder::new();
+    let client = "[[clients]]\nname = \"d\"\naccess_key_id = \"CLIENT2\"\nsecret_access_key = \"hunter2hunter2\"\n";
+    folder.write("sub/clients.toml", client, 0o600);
+    let text = format!("clients_file = \"sub/clients.toml\"\n{LEAST}");
+    let config = folder.load(&text).unwrap();
+    assert_eq!(config.clients.iter().map(|client| client.name.as_str()).collect::<Vec<_>>(), ["c", "d"]);
+    assert!(config.to_string().contains("sub/clients.toml line 3"), "{config}");
+
+    folder.write("sub/clients.toml", &client.replace("CLIENT2", "CLIENT1").replace("name", "nam"), 0o600);
+    let told = folder.mistakes(&text);
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(
+        told[0]
+            .starts_with("clients[0].nam (sub/clients.toml line 2): there is no such setting -> did you mean clients[0].name?"),
+        "{told:?}"
+    );
+    assert!(told[1].contains("`CLIENT1` is already in use (ciphergate.toml line 13)"), "{told:?}");
+    folder.write("sub/clients.toml", &format!("{client}[listen]\n"), 0o600);
+    assert!(folder.mistakes(&text)[0].starts_with("listen (sub/clients.toml line 5): there is no such section"));
+    folder.write("sub/clients.toml", client, 0o644);
+    assert!(folder.mistakes(&text)[0].ends_with("chmod 600 sub/clients.toml"));
+}
+
+#[test]
+fn plain_http_off_loopback_only_in_words() {
+    let folder = Folder::new();
+    for (listen, fine) in [
+        ("address = \"127.0.0.1:9000\"", true),
+        ("address = \"[::1]:9000\"", true),
+        ("address = \"0.0.0.0:9000\"", false),
+        ("address = \"[::]:9000\"", false),
+        ("address = \"10.1.2.3:9000\"\nallow_plain_http = true", true),
+        ("address = \"10.1.2.3:9000\"\ntls_certificate_file = \"keyring\"\ntls_key_file = \"keyring\"", true),
+        ("tls_certificate_file = \"keyring\"", false),
+        ("tls_certificate_file = \"keyring\"\ntls_key_file = \"client.pem\"", false),
+    ] {
+        assert_eq!(folder.load(&format!("{LEAST}[listen]\n{listen}\n")).is_ok(), fine, "{listen}");
+    }
+    let kms = "[[keys]]\nlabel = \"k2\"\nkind = \"kms\"\nkey_arn = \"arn:aws:kms:eu-central-1:111122223333:key/abc\"\n";
+    for (endpoint, fine) in [
+        ("endpoint = \"https://kms\"", true),
+        ("endpoint = \"http://localhost:4566\"", true),
+        ("endpoint = \"http://localstack:4566\"", false),
+        ("endpoint = \"http://localstack:4566\"\nallow_plain_http = true", true),
+    ] {
+        assert_eq!(folder.load(&format!("{LEAST}{kms}{endpoint}\n")).is_ok(), fine, "{endpoint}");
+    }
+}
+
+#[test]
+fn scopes_are_shared_only_in_words() {
+    let folder = Folder::new();
+    for (buckets, fine) in [
+        ("[buckets.one]\nscope = \"team/x\"\n[buckets.two]\nscope = \"team/y\"", true),
+        ("[buckets.one]\nscope = \"team/x\"\n[buckets.two]\nscope = \"team/x\"", false),
+        ("[buckets.one]\nscope = \"team/x\"\nshare_scope = true\n[buckets.two]\nscope = \"team/x\"", false),
+        ("[buckets.one]\nscope = \"team/x\"\nshare_scope = true\n[buckets.two]\nscope = \"team/x\"\nshare_scope = true", true),
+        ("[buckets.one]\nscope = \"two\"\n[buckets.two]", false),
+        ("[buckets.one]\nscope = \"two\"\n[buckets.two]\nscope = \"one\"", true),
+        // A bucket `two` that is not named would have this scope by default.
+        ("[buckets.one]\nscope = \"two\"", false),
+        ("[buckets.one]\nscope = \"two\"\nshare_scope = true", true),
+        ("[buckets.one]\nscope = \"one\"", true),
+    ] {
+        assert_eq!(folder.load(&format!("{LEAST}{buckets}\n")).is_ok(), fine, "{buckets}");
+    }
+    let told =
+        folder.mistakes(&format!("{LEAST}[buckets.one]\nscope = \"team/x\"\n[buckets.two]\nscope = \"team/x\"\n[buckets.X]\n"));
+    assert_eq!(told.len(), 3);
+    assert!(
+        told[1].starts_with("buckets.one.scope (ciphergate.toml line 15): the scope `team/x` is also that of the bucket `two`"),
+        "{told:?}"
+    );
+    assert!(told[0].starts_with("buckets.X (ciphergate.toml line 18): `X` is not a bucket name"), "{told:?}");
+}
+
+#[test]
+fn backends() {
+    let folder = Folder::new();
+    folder.write("backend.secret", "s3cret", 0o600);
+    let backend = |text: &str| folder.load(&format!("{LEAST}[backend]\n{text}\n")).map(|config| config.backend);
+    let aws = backend("region = \"eu-west-1\"\nprofile = \"prod\"").unwrap();
+    assert!(!aws.path_style && matches!(aws.credentials, Credentials::Chain { profile: Some(name) } if name == "prod"));
+    let own = backend(
+        "endpoint = \"https://s3.example.com\"\nregion = \"r\"\naccess_key_id = \"AKIA\"\nsecret_access_key_file = \"backend.secret\"",
+    );
+    let own = own.unwrap();
+    assert!(
+        own.path_style
+            && matches!(own.credentials, Credentials::Static { secret_access_key, .. } if secret_access_key.expose() == "s3cret")
+    );
+    assert!(!backend("endpoint = \"https://s3.example.com\"\nregion = \"r\"\npath_style = false").unwrap().path_style);
+    assert!(backend("secret_access_key_file = \"backend.secret\"").is_err());
+    assert!(backend("profile = \"p\"\naccess_key_id = \"AKIA\"\nsecret_access_key_file = \"backend.secret\"").is_err());
+    assert!(backend("ca_file = \"none.pem\"").is_err());
+}
+
+#[test]
+fn the_example_loads_once_its_files_exist() {
+    let folder = Folder::new();
+    folder.write("clients/backup.secret", "0123456789abcdef", 0o600);
+    let config = folder.load(&render::example()).unwrap();
+    assert_eq!(config.clients.len(), 1);
+    let without_comments: Vec<String> =
+        render::example().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+    assert!(folder.load(&without_comments.join("\n")).is_ok());
+}
+
+#[test]
+fn every_value_in_the_reference_is_of_the_right_kind() {
+    let folder = Folder::new();
+    let is_setting = |line: &&str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+    let all: Vec<String> =
+        render::example().lines().map(|line| if is_setting(&line) { line[1..].to_owned() } else { line.to_owned() }).collect();
+    let path = folder.write("all.toml", &all.join("\n"), 0o600);
+    let mut problems = Problems::default();
+    let text = source::FileText::read(&path, &mut problems);
+    let (_, shown) = raw::Raw::read(&mut text.parse(&mut problems), &mut problems);
+    assert!(problems.is_empty(), "{problems}");
+    // And every setting is in the example.
+    let shown: BTreeMap<&str, usize> = shown.iter().map(|section| (section.heading.as_str(), section.lines.len())).collect();
+    assert_eq!(shown.values().sum::<usize>(), raw::SECTIONS.iter().map(|about| about.items.len()).sum::<usize>(), "{shown:?}");
+}
+
+/// `BLESS=1` writes the files anew.
+#[test]
+fn the_rendered_files_are_in_step_with_the_settings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (path, rendered) in [("deploy/ciphergate.example.toml", render::example()), ("docs/CONFIGURATION.md", render::page())] {
+        let path = root.join(path);
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&path, &rendered).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&path).unwrap_or_default() == rendered,
+            "{} is stale: run this test with BLESS=1",
+            path.display()
+        );
+    }
+}

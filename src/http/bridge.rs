@@ -1,0 +1,321 @@
+//! Between actix-web and the protocol library: one request in, one answer out, and what neither of them puts right.
+//!
+//! The request's body is pumped inside the handler's own future, so that a client that goes away frees both ends at once.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::BodySize;
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use s3s::service::S3Service;
+use s3s::{Body, S3Error, S3ErrorCode};
+use tracing::Instrument as _;
+
+use super::body::{ClientBody, FaultSlot, ReplyBody, pump};
+use super::route::{classify, is_form_upload};
+use crate::observe::request::{RequestLog, RequestRecord};
+use crate::observe::request_id::RequestId;
+
+const AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+const AMZ_ID_2: HeaderName = HeaderName::from_static("x-amz-id-2");
+/// The form of aws-chunked whose last chunk nobody but the bridge can miss: signed, without a trailer.
+const SIGNED_CHUNKS: &[u8] = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
+/// Headers that belong to one connection (RFC 9110 section 7.6.1) and never travel.
+const HOP_BY_HOP: [&str; 7] =
+    ["connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "transfer-encoding", "upgrade"];
+
+/// Time limits of bodies.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// How long a request's body may stand still.
+    pub idle: Duration,
+}
+
+/// Serves one request.
+pub async fn handle(
+    req: HttpRequest,
+    payload: web::Payload,
+    service: web::Data<S3Service>,
+    limits: web::Data<BodyLimits>,
+) -> HttpResponse<ReplyBody> {
+    let record = RequestRecord::new(RequestId::fresh());
+    let mut log = RequestLog::start(record.clone(), req.method().as_str(), req.peer_addr());
+    let span = tracing::info_span!("request", request_id = %record.id());
+    let asked =
+        Asked { head: req.method() == actix_web::http::Method::HEAD, http_10: req.version() < actix_web::http::Version::HTTP_11 };
+
+    let answer = match head_of(&req) {
+        Ok(head) if is_form_upload(head.method_ref(), head.headers_ref()) => {
+            log.set_target("PostObject", None);
+            refuse(S3Error::with_message(
+                S3ErrorCode::NotImplemented,
+                "The operation PostObject is not supported by this gateway.",
+            ))
+        }
+        Ok(head) => {
+            let classified = Arc::new(classify(head.method_ref(), head.uri_ref(), head.headers_ref()));
+            log.set_target(classified.operation, classified.target.bucket());
+            serve(head.0, classified, payload, &service, *limits.get_ref(), record.clone(), req.peer_addr())
+                .instrument(span.clone())
+                .await
+        }
+        Err(refusal) => refuse(refusal),
+    };
+    reply(answer, asked, record, log, span)
+}
+
+/// What of the request decides the shape of its answer.
+#[derive(Clone, Copy)]
+struct Asked {
+    head: bool,
+    http_10: bool,
+}
+
+/// A request's head in the protocol library's types.
+struct Head(http::Request<()>);
+
+impl Head {
+    fn method_ref(&self) -> &Method {
+        self.0.method()
+    }
+    fn uri_ref(&self) -> &http::Uri {
+        self.0.uri()
+    }
+    fn headers_ref(&self) -> &HeaderMap {
+        self.0.headers()
+    }
+}
+
+/// Copies the head, names and values byte for byte. What could be read in two ways is refused.
+fn head_of(req: &HttpRequest) -> Result<Head, S3Error> {
+    let bad = |text: &'static str| S3Error::with_message(S3ErrorCode::InvalidRequest, text);
+    let version = match req.version() {
+        actix_web::http::Version::HTTP_2 => http::Version::HTTP_2,
+        actix_web::http::Version::HTTP_10 => http::Version::HTTP_10,
+        _ => http::Version::HTTP_11,
+    };
+    let mut head = http::Request::new(());
+    *head.version_mut() = version;
+    *head.method_mut() =
+        Method::from_bytes(req.method().as_str().as_bytes()).map_err(|_| bad("The method is not one of HTTP."))?;
+    *head.uri_mut() = req.head().uri.to_string().parse().map_err(|_| S3Error::new(S3ErrorCode::InvalidURI))?;
+    let headers = head.headers_mut();
+    headers.reserve(req.headers().len());
+    for (name, value) in req.headers() {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| bad("A header has a malformed name."))?;
+        headers.append(name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad("A header has a malformed value."))?);
+    }
+    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+    if lengths > 1 || (lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING)) {
+        return Err(bad("The length of the body is given in two ways."));
+    }
+    Ok(Head(head))
+}
+
+async fn serve(
+    head: http::Request<()>,
+    classified: Arc<super::route::Classified>,
+    payload: web::Payload,
+    service: &S3Service,
+    limits: BodyLimits,
+    record: RequestRecord,
+    peer: Option<SocketAddr>,
+) -> http::Response<Body> {
+    let announced = match content_length(head.headers()) {
+        Ok(announced) => announced,
+        Err(refusal) => return refuse(refusal),
+    };
+    let signed_chunks = head.headers().get("x-amz-content-sha256").is_some_and(|value| value.as_bytes() == SIGNED_CHUNKS);
+    // Even no bytes at all are framed when chunks are signed: the final chunk has to be there.
+    let may_have_body = announced.is_some_and(|length| length > 0)
+        || signed_chunks
+        || head.headers().contains_key(header::TRANSFER_ENCODING)
+        || (head.version() == http::Version::HTTP_2
+            && announced.is_none()
+            && !matches!(*head.method(), Method::GET | Method::HEAD | Method::DELETE));
+    let (mut parts, ()) = head.into_parts();
+    parts.extensions.insert(record.clone());
+    parts.extensions.insert(classified);
+    if let Some(peer) = peer {
+        parts.extensions.insert(peer);
+    }
+    let (pieces, body, fault) = ClientBody::channel(announced, signed_chunks);
+    let (pieces, body) = if may_have_body { (Some(pieces), Body::http_body(body)) } else { (None, Body::empty()) };
+    let call = AssertUnwindSafe(service.call(http::Request::from_parts(parts, body))).catch_unwind();
+    let mut call = pin!(call);
+    let outcome = match pieces {
+        None => call.await,
+        Some(pieces) => {
+            let mut pump = pin!(pump(payload, pieces, record, limits.idle).fuse());
+            std::future::poll_fn(|cx| {
+                // The pump first: what it moves is what the call waits for. When it is done the call decides.
+                let _ = pump.as_mut().poll(cx);
+                call.as_mut().poll(cx)
+            })
+            .await
+        }
+    };
+    match outcome {
+        Ok(Ok(answer)) if answer.status().is_server_error() => clients_own_fault(&fault).unwrap_or(answer),
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the protocol library gave up on a request");
+            clients_own_fault(&fault).unwrap_or_else(|| refuse(S3Error::new(S3ErrorCode::InternalError)))
+        }
+        Err(_panic) => {
+            // The panic hook has written what and where.
+            tracing::error!("a panic while a request was served");
+            refuse(S3Error::new(S3ErrorCode::InternalError))
+        }
+    }
+}
+
+/// Whatever the layers between made of it: a body that broke off is the client's own fault, and it hears so.
+fn clients_own_fault(fault: &FaultSlot) -> Option<http::Response<Body>> {
+    fault.get().map(|fault| refuse(fault.to_s3_error()))
+}
+
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, S3Error> {
+    let Some(value) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
+    let length = digits.and_then(|text| text.parse().ok());
+    length.map(Some).ok_or_else(|| S3Error::with_message(S3ErrorCode::InvalidArgument, "The Content-Length is not a number."))
+}
+
+fn refuse(error: S3Error) -> http::Response<Body> {
+    error.to_http_response().unwrap_or_else(|_| {
+        let mut answer = http::Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        answer
+    })
+}
+
+/// The answer in actix-web's types, with the request id on it, the statuses that the protocol library leaves as they are put right.
+fn reply(
+    mut answer: http::Response<Body>,
+    asked: Asked,
+    record: RequestRecord,
+    mut log: RequestLog,
+    span: tracing::Span,
+) -> HttpResponse<ReplyBody> {
+    let is_head = asked.head;
+    // HTTP/1.0 ends a body of unknown length by closing the connection: one that broke off would look whole.
+    if asked.http_10
+        && !is_head
+        && http_body::Body::size_hint(answer.body()).exact().is_none()
+        && !answer.headers().contains_key(header::CONTENT_LENGTH)
+    {
+        let mut error = S3Error::with_message(
+            S3ErrorCode::Custom("HttpVersionNotSupported".into()),
+            "This answer has no length that HTTP/1.0 could carry; ask with HTTP/1.1.",
+        );
+        error.set_status_code(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
+        answer = refuse(error);
+    }
+    let (mut parts, mut body) = answer.into_parts();
+    let status = match parts.status {
+        StatusCode::OK if is_head && parts.headers.contains_key(header::CONTENT_RANGE) => StatusCode::PARTIAL_CONTENT,
+        status => status,
+    };
+    if (status.is_client_error() || status.is_server_error())
+        && let Some(document) = body.bytes().filter(|document| !document.is_empty())
+    {
+        let named = name_request(&document, record.id());
+        if let Some(code) = element(&named, b"Code").and_then(|code| std::str::from_utf8(code).ok()) {
+            record.set_error_code(code);
+        }
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(named.len()));
+        // An error that brings headers of its own loses the one that the protocol library gives the document.
+        if named.starts_with(b"<") {
+            parts.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/xml"));
+        }
+        body = Body::from(named);
+    }
+    log.answer(status.as_u16());
+
+    let announced = content_length(&parts.headers).ok().flatten();
+    let known = http_body::Body::size_hint(&body).exact();
+    let bodyless = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let size = match (announced, known) {
+        _ if bodyless => BodySize::None,
+        (Some(length), _) => BodySize::Sized(length),
+        // The empty body of HEAD says nothing about the length that GET would answer with.
+        (None, _) if is_head => BodySize::None,
+        (None, Some(length)) => BodySize::Sized(length),
+        (None, None) => BodySize::Stream,
+    };
+    let status =
+        actix_web::http::StatusCode::from_u16(status.as_u16()).unwrap_or(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR);
+    let body = if is_head || bodyless { ReplyBody::head_only(size, log, span) } else { ReplyBody::new(body, size, log, span) };
+    let mut out = HttpResponse::with_body(status, body);
+    let id = HeaderValue::from_str(record.id().as_str()).unwrap_or(HeaderValue::from_static(""));
+    parts.headers.insert(AMZ_REQUEST_ID, id.clone());
+    parts.headers.insert(AMZ_ID_2, id);
+    for (name, value) in &parts.headers {
+        if *name == header::CONTENT_LENGTH || HOP_BY_HOP.contains(&name.as_str()) {
+            continue;
+        }
+        // Both sides' types accept the same bytes.
+        if let (Ok(name), Ok(value)) = (
+            actix_web::http::header::HeaderName::from_bytes(name.as_str().as_bytes()),
+            actix_web::http::header::HeaderValue::from_bytes(value.as_bytes()),
+        ) {
+            out.headers_mut().append(name, value);
+        }
+    }
+    out
+}
+
+/// Puts the request's id into an error document, in place of the store's own or where there was none.
+fn name_request(document: &Bytes, id: RequestId) -> Bytes {
+    let (open, close): (&[u8], &[u8]) = (b"<RequestId>", b"</RequestId>");
+    let cut = match (find(document, open), find(document, close), find(document, b"</Error>")) {
+        (Some(start), Some(end), _) if start < end => (start, end + close.len()),
+        (_, _, Some(end)) => (end, end),
+        _ => return document.clone(),
+    };
+    let mut named = BytesMut::with_capacity(document.len() + 64);
+    named.extend_from_slice(&document[..cut.0]);
+    named.extend_from_slice(open);
+    named.extend_from_slice(id.as_str().as_bytes());
+    named.extend_from_slice(close);
+    named.extend_from_slice(&document[cut.1..]);
+    named.freeze()
+}
+
+fn element<'a>(document: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let start = find(document, &[b"<", name, b">"].concat())? + name.len() + 2;
+    let end = start + find(&document[start..], &[b"</", name, b">"].concat())?;
+    Some(&document[start..end])
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_documents_carry_the_id_of_this_request() {
+        let id = RequestId::fresh();
+        for document in [
+            "<Error><Code>A</Code></Error>",
+            "<Error><Code>A</Code><RequestId></RequestId></Error>",
+            "<Error><Code>A</Code><RequestId>theirs</RequestId></Error>",
+        ] {
+            let named = name_request(&Bytes::from(document), id);
+            assert_eq!(named, format!("<Error><Code>A</Code><RequestId>{id}</RequestId></Error>"));
+            assert_eq!(element(&named, b"Code"), Some(b"A".as_slice()));
+        }
+        assert_eq!(name_request(&Bytes::from_static(b"</RequestId>x<RequestId>"), id), "</RequestId>x<RequestId>");
+    }
+}

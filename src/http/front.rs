@@ -1,0 +1,330 @@
+//! Where the protocol library meets the route table: which requests it serves through its typed operations, and which ones are
+//! forwarded, refused or put right first.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use data_encoding::BASE64;
+use futures::StreamExt;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, Method, Uri};
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::crypto::{self, Checksum};
+use s3s::region::Region;
+use s3s::route::S3Route;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
+
+use super::body::refusal_of;
+use super::route::{Classified, Way, classify, range_is_usable};
+use crate::auth::proof::ExpectedOperation;
+use crate::auth::{Gate, Identities};
+use crate::backend::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder};
+use crate::observe::request::RequestRecord;
+use crate::observe::request_id::RequestId;
+
+/// The longest document that is forwarded, in bytes. The largest there is (a lifecycle configuration of 1,000 rules) is smaller.
+const FORWARD_BODY_MAX: usize = 1024 * 1024;
+/// The longest list of keys to delete, in bytes: 1,000 keys of 1,024 bytes, escaped and with their elements around them.
+const DELETE_BODY_MAX: usize = 4 * 1024 * 1024;
+/// The longest signed chunk of an aws-chunked body, in bytes. A chunk is held until its signature is checked; clients use 64 KiB
+/// to 1 MiB.
+const SIGNED_CHUNK_MAX: usize = 8 * 1024 * 1024;
+
+/// What a service is made of.
+pub struct FrontParts<S> {
+    /// The sealed operations.
+    pub ops: S,
+    pub identities: Identities,
+    /// The client of the worker that the service is made for.
+    pub forwarder: Forwarder,
+    /// The only region that signatures may name; `None` accepts any.
+    pub region: Option<Region>,
+    /// The longest object of a single upload, in bytes.
+    pub put_max: u64,
+}
+
+/// Puts the S3 service of one worker together: authentication and decoding by the protocol library, then the checks of
+/// [`Gate`], then the way that [`classify`] found.
+#[must_use]
+pub fn s3_service<S: S3 + Clone>(parts: FrontParts<S>) -> S3Service {
+    let mut config = S3Config::default();
+    config.put_object_max_size = Some(parts.put_max);
+    config.xml_max_body_size = DELETE_BODY_MAX;
+    config.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_MAX;
+    config.expected_region = parts.region;
+    config.sig_v4_allowed_services = vec!["s3".to_owned()];
+    // The route has limits of its own. What a request is, is decided by its shape and never by what it says of itself.
+    config.custom_route_max_body_size = None;
+    config.operation_id_routing = false;
+    config.enable_sig_v2 = false;
+    config.allow_post_signature = false;
+    let config = Arc::new(StaticConfigProvider::new(Arc::new(config)));
+
+    // The service behind the route sees requests that are proven and checked already, so it must not ask for a signature.
+    let mut inner = S3ServiceBuilder::new(parts.ops.clone());
+    inner.set_config(config.clone());
+
+    let gate = Gate::new(parts.identities.clone());
+    let mut outer = S3ServiceBuilder::new(parts.ops);
+    outer.set_config(config);
+    outer.set_auth(parts.identities);
+    outer.set_access(gate.clone());
+    outer.set_route(Front { gate, forwarder: parts.forwarder, inner: inner.build() });
+    outer.build()
+}
+
+/// The route in front of the typed operations.
+struct Front {
+    gate: Gate,
+    forwarder: Forwarder,
+    /// The typed operations without authentication, for requests that are put right after their signature was checked.
+    inner: S3Service,
+}
+
+/// Requests of the sealed way that the protocol library would answer wrongly as they are.
+fn needs_repair(classified: &Classified, headers: &HeaderMap) -> bool {
+    !classified.hoisted.is_empty()
+        || classified.is_sealed("DeleteObjects")
+        || ((classified.is_sealed("GetObject") || classified.is_sealed("HeadObject")) && !range_is_usable(headers))
+}
+
+#[async_trait::async_trait]
+impl S3Route for Front {
+    fn is_match(&self, method: &Method, uri: &Uri, headers: &HeaderMap, extensions: &mut Extensions) -> bool {
+        let classified = match extensions.get::<Arc<Classified>>() {
+            Some(classified) => classified.clone(),
+            None => {
+                let classified = Arc::new(classify(method, uri, headers));
+                extensions.insert(classified.clone());
+                classified
+            }
+        };
+        extensions.insert(ExpectedOperation(classified.operation));
+        classified.verdict != Ok(Way::Sealed) || needs_repair(&classified, headers)
+    }
+
+    async fn check_access(&self, req: &mut S3Request<Body>) -> S3Result<()> {
+        let caller = self.gate.admit(req.credentials.as_ref(), &req.uri, &req.headers)?;
+        if let Some(record) = req.extensions.get::<RequestRecord>() {
+            record.set_caller(caller.name());
+        }
+        req.extensions.insert(caller);
+        Ok(())
+    }
+
+    async fn call(&self, req: S3Request<Body>) -> S3Result<S3Response<Body>> {
+        let Some(classified) = req.extensions.get::<Arc<Classified>>().cloned() else {
+            return Err(S3Error::new(S3ErrorCode::InternalError));
+        };
+        match &classified.verdict {
+            Ok(Way::Sealed) => self.repair(req, &classified).await,
+            Ok(Way::Forward) => self.forward(req, &classified).await,
+            Ok(Way::Later) => {
+                Err(s3_error!(NotImplemented, "The operation {} is not supported by this gateway.", classified.operation))
+            }
+            Err(refusal) => Err(refusal.to_s3_error()),
+        }
+    }
+}
+
+impl Front {
+    async fn forward(&self, mut req: S3Request<Body>, classified: &Classified) -> S3Result<S3Response<Body>> {
+        let body = read_document(&mut req, FORWARD_BODY_MAX).await?;
+        let record = req.extensions.get::<RequestRecord>();
+        let request = ForwardRequest {
+            method: req.method.clone(),
+            bucket: classified.target.bucket(),
+            key: classified.target.key(),
+            query: &classified.query,
+            headers: &req.headers,
+            body,
+            request_id: record.map_or_else(RequestId::fresh, RequestRecord::id),
+        };
+        let answer = match self.forwarder.send(request).await {
+            Ok(answer) => answer,
+            Err(err) => return Err(forward_error(err, record)),
+        };
+        if let (Some(record), Some(id)) = (record, &answer.backend_request_id) {
+            record.set_backend_request_id(id);
+        }
+        let Forwarded { status, headers, body, .. } = answer;
+        let body = match body {
+            ForwardedBody::Whole(document) => Body::from(document),
+            ForwardedBody::Streaming(body) => Body::http_body(body),
+        };
+        let mut response = S3Response::with_headers(body, headers);
+        response.status = Some(status);
+        Ok(response)
+    }
+
+    /// Gives the typed operations the request as they can serve it.
+    async fn repair(&self, mut req: S3Request<Body>, classified: &Classified) -> S3Result<S3Response<Body>> {
+        let body = if classified.is_sealed("DeleteObjects") {
+            let document = read_document(&mut req, DELETE_BODY_MAX).await?;
+            req.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
+            Body::from(document)
+        } else if req.trailing_headers.is_some() {
+            // The trailers would be lost on this way and with them what they protect. No client sends this.
+            return Err(S3Error::new(S3ErrorCode::NotImplemented));
+        } else {
+            std::mem::take(&mut req.input)
+        };
+        let mut headers = req.headers;
+        for name in ["authorization", "x-amz-content-sha256", "x-amz-date", "x-amz-decoded-content-length", "x-amz-trailer"] {
+            headers.remove(name);
+        }
+        if !range_is_usable(&headers) {
+            headers.remove(header::RANGE);
+            headers.remove(header::IF_RANGE);
+        }
+        for (name, value) in &classified.hoisted {
+            let bad = || s3_error!(InvalidArgument, "The query parameter {name:?} is not a header value.");
+            let header = HeaderName::try_from(name).map_err(|_| bad())?;
+            headers.insert(header, HeaderValue::try_from(value).map_err(|_| bad())?);
+        }
+        let mut inner = http::Request::new(body);
+        *inner.method_mut() = req.method;
+        *inner.uri_mut() = without_signature(&req.uri, classified)?;
+        *inner.headers_mut() = headers;
+        *inner.extensions_mut() = req.extensions;
+        let answer = self.inner.call(inner).await.map_err(|err| {
+            tracing::error!(error = %err, "the protocol library gave up on a request");
+            S3Error::new(S3ErrorCode::InternalError)
+        })?;
+        let (parts, body) = answer.into_parts();
+        let mut response = S3Response::with_headers(body, parts.headers);
+        response.status = Some(parts.status);
+        Ok(response)
+    }
+}
+
+/// The same path with only the operation's own query parameters.
+fn without_signature(uri: &Uri, classified: &Classified) -> S3Result<Uri> {
+    let mut text = uri.path().to_owned();
+    for (i, (name, value)) in classified.query.iter().enumerate() {
+        text.push(if i == 0 { '?' } else { '&' });
+        text.extend(percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC));
+        text.push('=');
+        text.extend(percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC));
+    }
+    text.parse().map_err(|_| S3Error::new(S3ErrorCode::InvalidURI))
+}
+
+/// Reads a document to its very end, so that hash, chunk signatures and length are all checked, and compares it with the digests
+/// that came along.
+async fn read_document(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes> {
+    let mut body = std::mem::take(&mut req.input);
+    let mut whole = BytesMut::new();
+    while let Some(piece) = body.next().await {
+        let piece =
+            piece.map_err(|err| refusal_of(&*err).unwrap_or_else(|| S3Error::with_source(S3ErrorCode::InternalError, err)))?;
+        if piece.len() > max - whole.len() {
+            return Err(S3Error::new(S3ErrorCode::MaxMessageLengthExceeded));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    let trailers = req.trailing_headers.as_ref().and_then(TrailingHeaders::take);
+    if req.headers.contains_key("x-amz-trailer") && trailers.is_none() {
+        return Err(S3Error::new(S3ErrorCode::IncompleteBody));
+    }
+    check_digests(&req.headers, &whole)?;
+    if let Some(trailers) = trailers {
+        check_digests(&trailers, &whole)?;
+        // On the forward way the backend checks it once more; there it has to be a header.
+        for (name, value) in trailers {
+            if let Some(name) = name
+                && name.as_str().starts_with("x-amz-checksum-")
+            {
+                req.headers.insert(name, value);
+            }
+        }
+    }
+    Ok(whole.freeze())
+}
+
+fn check_digests(headers: &HeaderMap, body: &[u8]) -> S3Result<()> {
+    fn digest<C: Checksum>(body: &[u8]) -> Vec<u8> {
+        C::checksum(body).as_ref().to_vec()
+    }
+    type Digest = fn(&[u8]) -> Vec<u8>;
+    const KNOWN: &[(&str, Digest)] = &[
+        ("content-md5", digest::<crypto::Md5>),
+        ("x-amz-checksum-crc32", digest::<crypto::Crc32>),
+        ("x-amz-checksum-crc32c", digest::<crypto::Crc32c>),
+        ("x-amz-checksum-crc64nvme", digest::<crypto::Crc64Nvme>),
+        ("x-amz-checksum-md5", digest::<crypto::Md5>),
+        ("x-amz-checksum-sha1", digest::<crypto::Sha1>),
+        ("x-amz-checksum-sha256", digest::<crypto::Sha256>),
+        ("x-amz-checksum-sha512", digest::<crypto::Sha512>),
+        ("x-amz-checksum-xxhash128", digest::<crypto::XxHash128>),
+        ("x-amz-checksum-xxhash3", digest::<crypto::XxHash3>),
+        ("x-amz-checksum-xxhash64", digest::<crypto::XxHash64>),
+    ];
+    for (name, compute) in KNOWN {
+        for value in headers.get_all(*name) {
+            let computed = compute(body);
+            match BASE64.decode(value.as_bytes()) {
+                Ok(declared) if declared == computed => {}
+                Ok(declared) if declared.len() == computed.len() => return Err(S3Error::new(S3ErrorCode::BadDigest)),
+                _ => return Err(S3Error::new(S3ErrorCode::InvalidDigest)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a client hears when the forward way failed. That the backend does not accept the gateway's own signature is the
+/// gateway's fault and looks like any other internal error from outside: a client would take the backend's code for its own.
+fn forward_error(err: ForwardError, record: Option<&RequestRecord>) -> S3Error {
+    let request_id = record.map(|record| tracing::field::display(record.id()));
+    let code = match &err {
+        ForwardError::HeaderNotText(name) => return s3_error!(InvalidArgument, "The header {name} is not plain text."),
+        ForwardError::Unreachable(_) | ForwardError::FirstByteTimeout | ForwardError::ErrorBody(_) => {
+            tracing::warn!(request_id, error = &err as &dyn std::error::Error, "the forward way failed");
+            S3ErrorCode::ServiceUnavailable
+        }
+        ForwardError::Credentials(_)
+        | ForwardError::RefusedUs { .. }
+        | ForwardError::Redirected { .. }
+        | ForwardError::Endpoint(_)
+        | ForwardError::Request(_) => {
+            tracing::error!(
+                request_id,
+                error = &err as &dyn std::error::Error,
+                "the backend and the gateway's configuration do not fit"
+            );
+            S3ErrorCode::InternalError
+        }
+    };
+    S3Error::with_source(code, Box::new(err))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        [(HeaderName::from_static(name), value.parse().unwrap())].into_iter().collect()
+    }
+
+    #[test]
+    fn digests_are_compared() {
+        let body = b"hello";
+        for (name, value) in [
+            ("content-md5", "XUFAKrxLKna5cZ2REBfFkg=="),
+            ("x-amz-checksum-crc32", "NhCmhg=="),
+            ("x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00="),
+            ("x-amz-checksum-sha256", "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="),
+            ("x-other", "anything"),
+        ] {
+            check_digests(&headers(name, value), body).unwrap();
+            let other = check_digests(&headers(name, value), b"hallo");
+            assert_eq!(other.is_err(), name != "x-other", "{name}");
+        }
+        let code = |value| check_digests(&headers("content-md5", value), body).unwrap_err().code().as_str().to_owned();
+        assert_eq!(code("1B2M2Y8AsgTpgAmY7PhCfg=="), "BadDigest");
+        assert_eq!(code("!"), "InvalidDigest");
+        assert_eq!(code("NhCmhg=="), "InvalidDigest");
+    }
+}

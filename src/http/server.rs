@@ -1,0 +1,170 @@
+//! The listeners: one for S3, one for health and metrics, and how they start and stop.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use s3s::service::S3Service;
+
+use super::bridge::{BodyLimits, handle};
+
+/// Answers are copied once, into a buffer of this many bytes per connection, before they are written.
+const WRITE_BUFFER: usize = 128 * 1024;
+
+/// Limits of the server.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// `None`: one worker for each processor.
+    pub workers: Option<usize>,
+    pub keep_alive: Duration,
+    pub request_header_timeout: Duration,
+    pub idle_body_timeout: Duration,
+    /// How long running transfers may go on after a stop was asked for.
+    pub shutdown_timeout: Duration,
+    /// Over all workers.
+    pub connections_max: usize,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            keep_alive: Duration::from_secs(75),
+            request_header_timeout: Duration::from_secs(10),
+            idle_body_timeout: Duration::from_secs(60),
+            shutdown_timeout: Duration::from_secs(60),
+            connections_max: 4096,
+        }
+    }
+}
+
+/// Whether this instance wants requests. Cheap to ask: what it depends on was found out elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// Says that requests are welcome, or no longer.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A listener that is bound but does not answer yet.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<rustls::ServerConfig>,
+}
+
+impl Listener {
+    /// Takes the address. Errors: it is in use, or may not be used.
+    pub fn bind(address: SocketAddr, tls: Option<rustls::ServerConfig>) -> io::Result<Self> {
+        let socket = TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, tls })
+    }
+
+    /// Where it listens, with the port that was chosen.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+/// A running server.
+pub struct Running {
+    server: actix_web::dev::Server,
+}
+
+impl Running {
+    /// For stopping it from elsewhere.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        self.server.handle()
+    }
+
+    /// Waits until it has stopped.
+    pub async fn wait(self) -> io::Result<()> {
+        self.server.await
+    }
+}
+
+/// Serves S3. `service` is called once in every worker, so that what it makes belongs to that worker.
+pub fn serve_s3(
+    listener: Listener,
+    settings: &ServerSettings,
+    service: impl Fn() -> S3Service + Send + Clone + 'static,
+) -> io::Result<Running> {
+    let limits = BodyLimits { idle: settings.idle_body_timeout };
+    let workers = settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let server = HttpServer::new(move || {
+        App::new().app_data(web::Data::new(service())).app_data(web::Data::new(limits)).default_service(web::to(handle))
+    })
+    .workers(workers)
+    .max_connections(settings.connections_max.div_ceil(workers))
+    .keep_alive(settings.keep_alive)
+    .client_request_timeout(settings.request_header_timeout)
+    .client_disconnect_timeout(Duration::from_secs(5))
+    // A client that closes its half has gone away: what works for it is freed at once and not when the answer cannot be written.
+    .h1_allow_half_closed(false)
+    .shutdown_timeout(settings.shutdown_timeout.as_secs())
+    .tcp_nodelay(true)
+    .h1_write_buffer_size(WRITE_BUFFER)
+    .disable_signals();
+    let server = match listener.tls {
+        Some(tls) => server.listen_rustls_0_23(listener.socket, tls)?,
+        None => server.listen(listener.socket)?,
+    };
+    Ok(Running { server: server.run() })
+}
+
+/// Serves `/livez`, `/readyz` and `/metrics`.
+pub fn serve_admin(
+    listener: Listener,
+    readiness: Readiness,
+    metrics: impl Fn() -> String + Send + Clone + 'static,
+) -> io::Result<Running> {
+    let server = HttpServer::new(move || {
+        let (readiness, metrics) = (readiness.clone(), metrics.clone());
+        App::new()
+            .route("/livez", web::get().to(|| async { HttpResponse::Ok().content_type("text/plain").body("ok\n") }))
+            .route(
+                "/readyz",
+                web::get().to(move || {
+                    let ready = readiness.is_ready();
+                    async move {
+                        if ready {
+                            HttpResponse::Ok().content_type("text/plain").body("ready\n")
+                        } else {
+                            HttpResponse::ServiceUnavailable().content_type("text/plain").body("not ready\n")
+                        }
+                    }
+                }),
+            )
+            .route(
+                "/metrics",
+                web::get().to(move || {
+                    let text = metrics();
+                    async move { HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text) }
+                }),
+            )
+    })
+    .workers(1)
+    .client_request_timeout(Duration::from_secs(5))
+    .shutdown_timeout(1)
+    .disable_signals()
+    .listen(listener.socket)?;
+    Ok(Running { server: server.run() })
+}

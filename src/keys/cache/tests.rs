@@ -1,0 +1,358 @@
+use super::*;
+use crate::keys::fingerprint;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
+use tokio::sync::Semaphore;
+
+#[derive(Default)]
+struct FakeClock(AtomicU64);
+
+impl FakeClock {
+    fn advance_ms(&self, ms: u64) {
+        self.0.fetch_add(ms, SeqCst);
+    }
+}
+
+impl Clock for FakeClock {
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.load(SeqCst))
+    }
+
+    fn unix_nanos(&self) -> u64 {
+        0
+    }
+}
+
+fn kek(n: usize) -> KeyEncryptionKey {
+    let mut bytes = zeroize::Zeroizing::new([0; 32]);
+    bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    KeyEncryptionKey::new(bytes)
+}
+
+fn name(n: usize) -> [u8; 32] {
+    let mut name = [0; 32];
+    name[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    name
+}
+
+fn failure() -> Error {
+    Error::Unavailable { label: "k1".parse().unwrap(), detail: "on purpose".into() }
+}
+
+fn unwrap_cache(ttl_ms: u64, entries: u64) -> (UnwrapCache, Arc<FakeClock>) {
+    let clock = Arc::new(FakeClock::default());
+    let limits = CacheLimits { unwrap_ttl: Duration::from_millis(ttl_ms), unwrap_entries: entries, ..CacheLimits::default() };
+    (UnwrapCache::new(&limits, clock.clone()), clock)
+}
+
+fn shared_keys(max_age_ms: u64, max_uses: u64) -> (Arc<SharedKeys>, Arc<FakeClock>) {
+    let clock = Arc::new(FakeClock::default());
+    let shared_max_age = Duration::from_millis(max_age_ms);
+    let limits = CacheLimits { shared_max_age, shared_max_uses: max_uses, ..CacheLimits::default() };
+    (Arc::new(SharedKeys::new(&limits, clock.clone())), clock)
+}
+
+/// A load that waits for a permit and counts its calls.
+struct Gate {
+    calls: AtomicUsize,
+    open: Semaphore,
+}
+
+impl Gate {
+    fn shut() -> Arc<Self> {
+        Arc::new(Self { calls: AtomicUsize::new(0), open: Semaphore::new(0) })
+    }
+
+    async fn pass(&self) -> usize {
+        let call = self.calls.fetch_add(1, SeqCst);
+        self.open.acquire().await.unwrap().forget();
+        call
+    }
+
+    async fn wait_for_calls(&self, calls: usize) {
+        while self.calls.load(SeqCst) < calls {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_reads_together_make_one_call() {
+    let (cache, _) = unwrap_cache(300_000, 1000);
+    let gate = Gate::shut();
+    let reads: Vec<_> = (0..100)
+        .map(|_| {
+            let (cache, gate) = (cache.clone(), gate.clone());
+            tokio::spawn(async move { cache.get(name(1), || async { Ok(kek(gate.pass().await)) }).await })
+        })
+        .collect();
+    gate.wait_for_calls(1).await;
+    gate.open.add_permits(100);
+    for read in reads {
+        assert_eq!(fingerprint(&read.await.unwrap().unwrap()), fingerprint(&kek(0)));
+    }
+    assert_eq!(gate.calls.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_failure_is_shared_by_those_who_waited_and_not_kept() {
+    let (cache, _) = unwrap_cache(300_000, 1000);
+    let gate = Gate::shut();
+    let reads: Vec<_> = (0..100)
+        .map(|_| {
+            let (cache, gate) = (cache.clone(), gate.clone());
+            tokio::spawn(async move {
+                let load = || async {
+                    gate.pass().await;
+                    Err(failure())
+                };
+                cache.get(name(1), load).await
+            })
+        })
+        .collect();
+    gate.wait_for_calls(1).await;
+    // All hundred are waiting before the one call fails.
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    gate.open.add_permits(100);
+    for read in reads {
+        assert_eq!(read.await.unwrap().unwrap_err(), failure());
+    }
+    assert_eq!(gate.calls.load(SeqCst), 1);
+    assert_eq!(cache.len().await, 0);
+    let again = cache.get(name(1), || async { Ok(kek(7)) }).await.unwrap();
+    assert_eq!(fingerprint(&again), fingerprint(&kek(7)));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_is_replaced() {
+    let (cache, _) = unwrap_cache(300_000, 1000);
+    let gate = Gate::shut();
+    let spawn = || {
+        let (cache, gate) = (cache.clone(), gate.clone());
+        tokio::spawn(async move { cache.get(name(1), || async { Ok(kek(gate.pass().await)) }).await })
+    };
+    let first = spawn();
+    gate.wait_for_calls(1).await;
+    let second = spawn();
+    tokio::task::yield_now().await;
+    first.abort();
+    gate.wait_for_calls(2).await;
+    gate.open.add_permits(1);
+    second.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_unwrapped_key_lives_exactly_its_time() {
+    let (cache, clock) = unwrap_cache(1000, 1000);
+    let calls = AtomicUsize::new(0);
+    let get = || cache.get(name(1), || async { Ok(kek(calls.fetch_add(1, SeqCst))) });
+    get().await.unwrap();
+    clock.advance_ms(999);
+    get().await.unwrap();
+    assert_eq!(calls.load(SeqCst), 1);
+    clock.advance_ms(1);
+    get().await.unwrap();
+    assert_eq!(calls.load(SeqCst), 2);
+    // The time counts from the call, not from the last use.
+    for _ in 0..5 {
+        clock.advance_ms(250);
+        get().await.unwrap();
+    }
+    assert_eq!(calls.load(SeqCst), 3);
+}
+
+#[tokio::test]
+async fn the_age_counts_from_before_the_call() {
+    let (cache, clock) = unwrap_cache(1000, 1000);
+    let slow = || async {
+        clock.advance_ms(700);
+        Ok(kek(1))
+    };
+    cache.get(name(1), slow).await.unwrap();
+    clock.advance_ms(300);
+    let fresh = cache.get(name(1), || async { Ok(kek(2)) }).await.unwrap();
+    assert_eq!(fingerprint(&fresh), fingerprint(&kek(2)));
+}
+
+#[tokio::test]
+async fn the_number_of_entries_is_bounded_and_the_oldest_use_leaves_first() {
+    let (cache, _) = unwrap_cache(300_000, 10);
+    let calls = AtomicUsize::new(0);
+    let get = async |n: usize| {
+        let load = || async {
+            calls.fetch_add(1, SeqCst);
+            Ok(kek(n))
+        };
+        cache.get(name(n), load).await.unwrap();
+        cache.slots.run_pending_tasks().await;
+    };
+    for n in 0..10 {
+        get(n).await;
+    }
+    get(0).await;
+    for n in 10..15 {
+        get(n).await;
+    }
+    assert_eq!(cache.len().await, 10);
+    assert_eq!(calls.load(SeqCst), 15);
+    get(0).await;
+    assert_eq!(calls.load(SeqCst), 15, "the entry that was used again stayed");
+    get(1).await;
+    assert_eq!(calls.load(SeqCst), 16, "the entry that was not used left");
+}
+
+#[tokio::test]
+async fn a_burst_stays_near_the_bound() {
+    let (cache, _) = unwrap_cache(300_000, 100);
+    for n in 0..10_000 {
+        cache.get(name(n), || async { Ok(kek(n)) }).await.unwrap();
+        assert!(cache.slots.iter().count() <= 100 + 1000);
+    }
+    assert!(cache.len().await <= 100);
+}
+
+#[tokio::test]
+async fn a_key_is_wiped_when_it_leaves() {
+    let (cache, clock) = unwrap_cache(1000, 2);
+    let weak = async |n: usize| -> Weak<KeyEncryptionKey> {
+        let kek = cache.get(name(n), || async { Ok(kek(n)) }).await.unwrap();
+        cache.slots.run_pending_tasks().await;
+        Arc::downgrade(&kek)
+    };
+    let (first, second, third) = (weak(1).await, weak(2).await, weak(3).await);
+    assert!(first.upgrade().is_none(), "pushed out by the bound");
+    assert!(second.upgrade().is_some() && third.upgrade().is_some());
+    clock.advance_ms(1000);
+    cache.sweep().await;
+    assert!(second.upgrade().is_none() && third.upgrade().is_none(), "swept out by age");
+    assert_eq!(cache.len().await, 0);
+}
+
+#[tokio::test]
+async fn without_ttl_or_room_every_read_calls_and_works() {
+    for (ttl, entries) in [(0, 1000), (1000, 0), (0, 0)] {
+        let (cache, _) = unwrap_cache(ttl, entries);
+        for n in 0..20 {
+            let got = cache.get(name(1), || async { Ok(kek(n)) }).await.unwrap();
+            cache.slots.run_pending_tasks().await;
+            assert_eq!(fingerprint(&got), fingerprint(&kek(n)), "ttl {ttl}, entries {entries}");
+        }
+    }
+}
+
+fn generator(gate: &Arc<Gate>) -> impl Fn() -> BoxFuture<'static, Result<SharedKey, Error>> + Clone + use<> {
+    let gate = gate.clone();
+    move || {
+        let gate = gate.clone();
+        async move {
+            let n = gate.pass().await;
+            Ok(SharedKey { kek: Arc::new(kek(n)), blob: n.to_string().into_bytes().into() })
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uses_are_exact_under_concurrency() {
+    let (keys, _) = shared_keys(300_000, 100);
+    let gate = Gate::shut();
+    gate.open.add_permits(Semaphore::MAX_PERMITS);
+    let takes: Vec<_> = (0..1000)
+        .map(|_| {
+            let (keys, generate) = (keys.clone(), generator(&gate));
+            tokio::spawn(async move { keys.take(&"k1".parse().unwrap(), "s", generate).await.unwrap().blob })
+        })
+        .collect();
+    let mut uses = HashMap::<Arc<[u8]>, u32>::new();
+    for take in takes {
+        *uses.entry(take.await.unwrap()).or_default() += 1;
+    }
+    assert_eq!(gate.calls.load(SeqCst), 10);
+    assert!(uses.len() == 10 && uses.values().all(|n| *n == 100), "{uses:?}");
+}
+
+#[tokio::test]
+async fn one_use_each_is_one_call_each() {
+    let (keys, _) = shared_keys(300_000, 1);
+    let gate = Gate::shut();
+    gate.open.add_permits(Semaphore::MAX_PERMITS);
+    let label: Label = "k1".parse().unwrap();
+    let takes = (0..20).map(|_| keys.take(&label, "s", generator(&gate)));
+    let blobs: std::collections::HashSet<_> =
+        futures::future::try_join_all(takes).await.unwrap().into_iter().map(|k| k.blob).collect();
+    assert_eq!((blobs.len(), gate.calls.load(SeqCst)), (20, 20));
+}
+
+#[tokio::test]
+async fn a_shared_key_lives_exactly_its_age() {
+    let (keys, clock) = shared_keys(5000, 1000);
+    let gate = Gate::shut();
+    gate.open.add_permits(Semaphore::MAX_PERMITS);
+    let label: Label = "k1".parse().unwrap();
+    for (step, blob) in [(0, "0"), (4999, "0"), (1, "1"), (4999, "1"), (1, "2")] {
+        clock.advance_ms(step);
+        assert_eq!(&*keys.take(&label, "s", generator(&gate)).await.unwrap().blob, blob.as_bytes());
+    }
+    // Another scope, or another label, has another key.
+    assert_eq!(&*keys.take(&label, "t", generator(&gate)).await.unwrap().blob, b"3");
+    assert_eq!(&*keys.take(&"k2".parse().unwrap(), "s", generator(&gate)).await.unwrap().blob, b"4");
+    assert_eq!(&*keys.take(&label, "s", generator(&gate)).await.unwrap().blob, b"2");
+}
+
+#[tokio::test]
+async fn writers_together_share_one_call_and_one_failure() {
+    let (keys, _) = shared_keys(5000, 1000);
+    let label: Label = "k1".parse().unwrap();
+    let shut = Gate::shut();
+    let fail = || {
+        let shut = shut.clone();
+        async move {
+            shut.pass().await;
+            Err(failure())
+        }
+        .boxed()
+    };
+    let open_late = async {
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        shut.open.add_permits(100);
+    };
+    let takes = futures::future::join_all((0..100).map(|_| keys.take(&label, "s", fail)));
+    let (outcomes, ()) = tokio::join!(takes, open_late);
+    assert!(outcomes.iter().all(|o| o.as_ref().is_err_and(|e| *e == failure())));
+    assert_eq!(shut.calls.load(SeqCst), 1);
+    let gate = Gate::shut();
+    gate.open.add_permits(1);
+    keys.take(&label, "s", generator(&gate)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_everybody_left_is_dropped() {
+    let (keys, _) = shared_keys(5000, 1000);
+    let label: Label = "k1".parse().unwrap();
+    let gate = Gate::shut();
+    let (lost, generate) = (keys.clone(), generator(&gate));
+    let task = tokio::spawn(async move { lost.take(&"k1".parse().unwrap(), "s", generate).await.map(|_| ()) });
+    gate.wait_for_calls(1).await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    gate.open.add_permits(1);
+    assert_eq!(&*keys.take(&label, "s", generator(&gate)).await.unwrap().blob, b"1");
+}
+
+#[tokio::test]
+async fn an_old_shared_key_is_wiped_although_nobody_asks() {
+    let (keys, clock) = shared_keys(5000, 1000);
+    let gate = Gate::shut();
+    gate.open.add_permits(1);
+    let weak = Arc::downgrade(&keys.take(&"k1".parse().unwrap(), "s", generator(&gate)).await.unwrap().kek);
+    keys.sweep().await;
+    assert!(weak.upgrade().is_some());
+    clock.advance_ms(5000);
+    keys.sweep().await;
+    assert!(weak.upgrade().is_none());
+}

@@ -1,0 +1,228 @@
+use super::*;
+use crate::crypto::Suite;
+use crate::keys::rules::{BucketRule, Rule, SuiteChoice};
+use crate::keys::{Clock, Random};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// A provider in memory: the blob is the index of the key. It does not look at the context, so what refuses a moved envelope here
+/// is the envelope.
+#[derive(Default)]
+struct Fake {
+    made: Mutex<Vec<[u8; 32]>>,
+    contexts: Mutex<Vec<KeyContext>>,
+    broken: Mutex<Option<Error>>,
+}
+
+#[async_trait::async_trait]
+impl KeyProvider for Fake {
+    async fn generate(&self, _: &Label, context: &KeyContext) -> Result<Generated, Error> {
+        tokio::task::yield_now().await;
+        if let Some(e) = self.broken.lock().unwrap().clone() {
+            return Err(e);
+        }
+        let mut made = self.made.lock().unwrap();
+        let next = made.len() as u8 + 1;
+        made.push([next; 32]);
+        self.contexts.lock().unwrap().push(context.clone());
+        Ok(Generated { kek: KeyEncryptionKey::from_slice(made.last().unwrap()).unwrap(), blob: vec![next - 1] })
+    }
+
+    async fn unwrap(&self, label: &Label, context: &KeyContext, blob: &[u8]) -> Result<KeyEncryptionKey, Error> {
+        tokio::task::yield_now().await;
+        if let Some(e) = self.broken.lock().unwrap().clone() {
+            return Err(e);
+        }
+        self.contexts.lock().unwrap().push(context.clone());
+        let damaged = || Error::InvalidCiphertext { label: label.clone(), detail: String::new() };
+        let key = self.made.lock().unwrap().get(usize::from(blob[0])).copied().ok_or_else(damaged)?;
+        Ok(KeyEncryptionKey::from_slice(&key).unwrap())
+    }
+}
+
+struct Still(Mutex<Duration>);
+
+impl Clock for Still {
+    fn monotonic(&self) -> Duration {
+        *self.0.lock().unwrap()
+    }
+
+    fn unix_nanos(&self) -> u64 {
+        1_700_000_000_000_000_000
+    }
+}
+
+/// A generator that got stuck, as in two machines resumed from one snapshot.
+struct Stuck;
+
+impl Random for Stuck {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), Error> {
+        buffer.fill(4);
+        Ok(())
+    }
+}
+
+fn label(text: &str) -> Label {
+    text.parse().unwrap()
+}
+
+fn rule(name: &str, mode: KeyMode) -> Rule {
+    Rule { label: label(name), suite: SuiteChoice::ChaCha20Poly1305, mode, hash_key_name: false }
+}
+
+struct House {
+    keys: Arc<Keys>,
+    fake: Arc<Fake>,
+    clock: Arc<Still>,
+}
+
+fn house(mode: KeyMode) -> House {
+    let bucket = |rule: Rule, scope: Option<&str>| BucketRule { rule, scope: scope.map(Into::into), share_scope: false };
+    let hashed = Rule { hash_key_name: true, suite: SuiteChoice::Aes256Gcm, ..rule("k1", KeyMode::PerObject) };
+    let buckets = BTreeMap::from([
+        ("hashed".to_owned(), bucket(hashed, None)),
+        ("scoped".to_owned(), bucket(rule("k1", mode), Some("tenant-7"))),
+    ]);
+    let (fake, clock) = (Arc::<Fake>::default(), Arc::new(Still(Mutex::default())));
+    let old: Arc<dyn KeyProvider> = Arc::<Fake>::default();
+    let providers = HashMap::from([(label("k1"), fake.clone() as Arc<dyn KeyProvider>), (label("old"), old)]);
+    let rules = KeyRules::new(rule("k1", mode), buckets).unwrap();
+    let sources = Sources { clock: clock.clone(), random: Arc::new(Stuck) };
+    let keys = Arc::new(Keys::new(rules, providers, &CacheLimits::default(), sources).unwrap());
+    House { keys, fake, clock }
+}
+
+#[tokio::test]
+async fn what_is_made_opens_again_at_its_place_only() {
+    for mode in [KeyMode::PerObject, KeyMode::Shared] {
+        let house = house(mode);
+        for layout in [Layout::Single, Layout::Multipart] {
+            let made = house.keys.fresh("b", "k", layout).await.unwrap();
+            assert_eq!(made.envelope.flags().layout(), layout);
+            assert_eq!(made.envelope.flags().shared, mode == KeyMode::Shared);
+            let back = Envelope::parse(&made.envelope.encode()).unwrap();
+            assert_eq!(house.keys.open("b", "k", &back).await.unwrap().commit(), made.keys.commit());
+            for (bucket, key) in [("b", "l"), ("c", "k"), ("scoped", "k")] {
+                let refusal = house.keys.open(bucket, key, &back).await.unwrap_err();
+                assert!(matches!(refusal, Error::Envelope(_)) && refusal.is_integrity(), "{mode:?} {bucket} {key}: {refusal}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_rule_decides_suite_flags_and_context() {
+    let house = house(KeyMode::Shared);
+    let made = house.keys.fresh("hashed", "k", Layout::Single).await.unwrap();
+    assert_eq!(made.envelope.suite(), Suite::Aes256Gcm);
+    assert!(made.envelope.flags().hashed_context && !made.envelope.flags().shared);
+    house.keys.open("hashed", "k", &made.envelope).await.unwrap();
+    let shared = house.keys.fresh("scoped", "k", Layout::Single).await.unwrap();
+    assert!(!shared.envelope.flags().hashed_context);
+    let contexts = house.fake.contexts.lock().unwrap();
+    let hashed = KeyContext::for_object("hashed", "k", true);
+    assert_eq!(*contexts, [hashed.clone(), hashed, KeyContext::for_scope("tenant-7")]);
+}
+
+#[tokio::test]
+async fn a_stuck_generator_under_a_shared_key_still_gives_new_data_keys() {
+    let house = house(KeyMode::Shared);
+    let first = house.keys.fresh("b", "k", Layout::Single).await.unwrap();
+    let second = house.keys.fresh("b", "k", Layout::Single).await.unwrap();
+    assert_eq!(first.envelope.kms_blob(), second.envelope.kms_blob());
+    assert_ne!(first.keys.commit(), second.keys.commit());
+}
+
+#[tokio::test]
+async fn a_hundred_opens_make_one_call() {
+    let house = house(KeyMode::PerObject);
+    let made = house.keys.fresh("b", "k", Layout::Single).await.unwrap();
+    let opens = (0..100).map(|_| {
+        let (keys, envelope) = (house.keys.clone(), made.envelope.clone());
+        tokio::spawn(async move { keys.open("b", "k", &envelope).await.unwrap().commit() })
+    });
+    for commit in futures::future::join_all(opens).await {
+        assert_eq!(commit.unwrap(), made.keys.commit());
+    }
+    let stats = house.keys.stats();
+    assert_eq!(stats, Stats { generate_calls: 1, unwrap_calls: 1, failed_calls: 0, fresh: 1, opened: 100 });
+}
+
+#[tokio::test]
+async fn a_shared_key_costs_one_call_for_many_objects_read_and_written() {
+    let house = house(KeyMode::Shared);
+    for n in 0..1000 {
+        let key = format!("k{n}");
+        let made = house.keys.fresh("b", &key, Layout::Single).await.unwrap();
+        house.keys.open("b", &key, &made.envelope).await.unwrap();
+    }
+    assert_eq!((house.keys.stats().generate_calls, house.keys.stats().unwrap_calls), (1, 0));
+    *house.clock.0.lock().unwrap() += Duration::from_secs(300);
+    let made = house.keys.fresh("b", "late", Layout::Single).await.unwrap();
+    house.keys.open("b", "late", &made.envelope).await.unwrap();
+    assert_eq!(house.keys.stats().generate_calls, 2);
+}
+
+#[tokio::test]
+async fn reads_go_on_through_an_outage_until_the_time_is_up() {
+    let house = house(KeyMode::PerObject);
+    let made = house.keys.fresh("b", "k", Layout::Single).await.unwrap();
+    house.keys.open("b", "k", &made.envelope).await.unwrap();
+    let outage = Error::KeyDisabled { label: label("k1"), detail: "switched off".into() };
+    *house.fake.broken.lock().unwrap() = Some(outage.clone());
+    *house.clock.0.lock().unwrap() += Duration::from_millis(299_999);
+    house.keys.open("b", "k", &made.envelope).await.unwrap();
+    *house.clock.0.lock().unwrap() += Duration::from_millis(1);
+    assert_eq!(house.keys.open("b", "k", &made.envelope).await.unwrap_err(), outage);
+    assert_eq!(house.keys.fresh("b", "k", Layout::Single).await.unwrap_err(), outage);
+    *house.fake.broken.lock().unwrap() = None;
+    house.keys.open("b", "k", &made.envelope).await.unwrap();
+    assert_eq!(house.keys.stats().failed_calls, 2);
+}
+
+/// The commitment is checked on a hit too: the blob alone, cached, opens nothing else.
+#[tokio::test]
+async fn an_altered_envelope_is_refused_on_a_cache_hit() {
+    let house = house(KeyMode::PerObject);
+    let made = house.keys.fresh("b", "k", Layout::Single).await.unwrap();
+    house.keys.open("b", "k", &made.envelope).await.unwrap();
+    let bytes = made.envelope.to_bytes();
+    let fixed = 4 + 2;
+    for at in fixed..bytes.len() - 3 {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1;
+        let refusal = house.keys.open("b", "k", &Envelope::from_bytes(&bad).unwrap()).await.unwrap_err();
+        assert!(matches!(refusal, Error::Envelope(_)), "byte {at}");
+    }
+    assert_eq!(house.keys.stats().unwrap_calls, 1);
+}
+
+#[tokio::test]
+async fn labels_must_be_configured_to_write_and_to_read() {
+    let rules = KeyRules::new(rule("nowhere", KeyMode::PerObject), BTreeMap::new()).unwrap();
+    let refused = Keys::new(rules, HashMap::new(), &CacheLimits::default(), Sources::system()).err().unwrap();
+    assert_eq!(refused, [Error::UnknownLabel { label: label("nowhere") }]);
+
+    let house = house(KeyMode::PerObject);
+    let wrap = |name: &str| {
+        let kek = KeyEncryptionKey::from_slice(&[9; 32]).unwrap();
+        let dek = DataKey::from_bytes(zeroize::Zeroizing::new([8; 32]));
+        let (suite, flags) = (Suite::ChaCha20Poly1305, EnvelopeFlags::default());
+        let input = WrapInput { suite, flags, label: label(name), salt: [1; 32], kms_blob: vec![0], scope: "b", key: "k" };
+        Envelope::wrap(&kek, input, &dek).unwrap().0
+    };
+    let unknown = house.keys.open("b", "k", &wrap("foreign")).await.unwrap_err();
+    assert_eq!(unknown, Error::UnknownLabel { label: label("foreign") });
+    // A label that no rule writes with is still asked.
+    assert!(matches!(house.keys.open("b", "k", &wrap("old")).await, Err(Error::InvalidCiphertext { .. })));
+}
+
+#[tokio::test]
+async fn every_writing_key_is_proved_once() {
+    let house = house(KeyMode::PerObject);
+    let proofs = house.keys.prove().await;
+    assert!(proofs.len() == 1 && proofs[0].outcome.is_ok() && proofs[0].label == label("k1"), "{proofs:?}");
+    *house.fake.broken.lock().unwrap() = Some(Error::AccessDenied { label: label("k1"), detail: String::new() });
+    assert!(house.keys.prove().await[0].outcome.is_err());
+}

@@ -1,0 +1,188 @@
+//! Which key, suite and mode serve a bucket, and which namespace ("scope", FORMAT section 3) its objects are bound to.
+
+use super::{Error, Label};
+use crate::crypto::Suite;
+use std::collections::BTreeMap;
+
+/// The longest scope, in bytes. The format would take 65,535; KMS limits the whole encryption context.
+pub const SCOPE_LEN_MAX: usize = 255;
+
+/// Which cipher new objects get. Every suite stays readable whatever is chosen here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SuiteChoice {
+    /// The fastest on this processor.
+    Auto,
+    #[default]
+    ChaCha20Poly1305,
+    Aes256Gcm,
+}
+
+impl SuiteChoice {
+    pub fn suite(self) -> Suite {
+        match self {
+            Self::Auto => Suite::fastest_here(),
+            Self::ChaCha20Poly1305 => Suite::ChaCha20Poly1305,
+            Self::Aes256Gcm => Suite::Aes256Gcm,
+        }
+    }
+}
+
+/// How many objects one key-encryption key serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyMode {
+    /// One per object: the key service sees every object once, by name.
+    #[default]
+    PerObject,
+    /// One for many objects of a scope, within the bounds of [`super::CacheLimits`] (FORMAT section 10).
+    Shared,
+}
+
+/// How new objects are encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The configured key that wraps new objects.
+    pub label: Label,
+    pub suite: SuiteChoice,
+    pub mode: KeyMode,
+    /// Put the SHA-256 of the key name instead of the name into the key service's context, so that its logs do not show names.
+    /// Without meaning in shared mode, where the context has no name.
+    pub hash_key_name: bool,
+}
+
+/// A bucket that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketRule {
+    pub rule: Rule,
+    /// Defaults to the bucket's name.
+    pub scope: Option<String>,
+    /// This bucket may use a scope that others use too. All of them have to say so.
+    pub share_scope: bool,
+}
+
+/// What serves one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved<'a> {
+    pub rule: &'a Rule,
+    pub scope: &'a str,
+}
+
+/// The rules as the configuration means them. Made by [`KeyRules::new`], which refuses collisions.
+#[derive(Debug, Clone)]
+pub struct KeyRules {
+    default: Rule,
+    buckets: BTreeMap<String, BucketRule>,
+    owners: BTreeMap<String, String>,
+}
+
+/// Why the start is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    #[error(
+        "the buckets \"{first}\" and \"{second}\" have the same scope \"{scope}\": whoever can write both could exchange their objects; \
+         give one of them another scope, or set share_scope = true on both"
+    )]
+    ScopeCollision { scope: String, first: String, second: String },
+    #[error("the scope of bucket \"{bucket}\" has {len} bytes; it needs 1 to {SCOPE_LEN_MAX}")]
+    ScopeLength { bucket: String, len: usize },
+}
+
+impl KeyRules {
+    /// Checks every pair of scopes and reports all mistakes together.
+    pub fn new(default: Rule, buckets: BTreeMap<String, BucketRule>) -> Result<Self, Vec<RuleError>> {
+        let mut owners = BTreeMap::<String, String>::new();
+        let mut mistakes = Vec::new();
+        for (bucket, entry) in &buckets {
+            let scope = entry.scope.as_deref().unwrap_or(bucket);
+            if scope.is_empty() || scope.len() > SCOPE_LEN_MAX {
+                mistakes.push(RuleError::ScopeLength { bucket: bucket.clone(), len: scope.len() });
+                continue;
+            }
+            match owners.get(scope) {
+                Some(first) if !(entry.share_scope && buckets[first].share_scope) => {
+                    let (scope, first, second) = (scope.into(), first.clone(), bucket.clone());
+                    mistakes.push(RuleError::ScopeCollision { scope, first, second });
+                }
+                Some(_) => {}
+                None => {
+                    owners.insert(scope.into(), bucket.clone());
+                }
+            }
+        }
+        if mistakes.is_empty() { Ok(Self { default, buckets, owners }) } else { Err(mistakes) }
+    }
+
+    /// What serves this bucket. A bucket that the configuration does not name gets the default rule and its own name as scope,
+    /// unless a named bucket has claimed that scope.
+    pub fn resolve<'a>(&'a self, bucket: &'a str) -> Result<Resolved<'a>, Error> {
+        if let Some(entry) = self.buckets.get(bucket) {
+            return Ok(Resolved { rule: &entry.rule, scope: entry.scope.as_deref().unwrap_or(bucket) });
+        }
+        match self.owners.get(bucket) {
+            Some(owner) => Err(Error::ScopeTaken { bucket: bucket.into(), scope: bucket.into(), owner: owner.clone() }),
+            None => Ok(Resolved { rule: &self.default, scope: bucket }),
+        }
+    }
+
+    /// Every label that new objects may get, each with a rule and a scope to prove it with.
+    pub fn writers(&self) -> impl Iterator<Item = Resolved<'_>> {
+        let named =
+            self.buckets.iter().map(|(bucket, e)| Resolved { rule: &e.rule, scope: e.scope.as_deref().unwrap_or(bucket) });
+        named.chain([Resolved { rule: &self.default, scope: "ciphergate-check" }])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(label: &str) -> Rule {
+        let label = label.parse().unwrap();
+        Rule { label, suite: SuiteChoice::default(), mode: KeyMode::default(), hash_key_name: false }
+    }
+
+    fn bucket(scope: Option<&str>, share_scope: bool) -> BucketRule {
+        BucketRule { rule: rule("named"), scope: scope.map(Into::into), share_scope }
+    }
+
+    fn rules<const N: usize>(buckets: [(&str, BucketRule); N]) -> Result<KeyRules, Vec<RuleError>> {
+        KeyRules::new(rule("default"), buckets.into_iter().map(|(name, b)| (name.into(), b)).collect())
+    }
+
+    #[test]
+    fn scope_defaults_to_the_bucket_name() {
+        let rules = rules([("a", bucket(None, false)), ("b", bucket(Some("tenant/b"), false))]).unwrap();
+        assert_eq!(rules.resolve("a").unwrap().scope, "a");
+        assert_eq!(rules.resolve("b").unwrap().scope, "tenant/b");
+        assert_eq!(rules.resolve("a").unwrap().rule.label.to_string(), "named");
+        let other = rules.resolve("c").unwrap();
+        assert_eq!((other.scope, other.rule.label.to_string()), ("c", "default".to_string()));
+    }
+
+    #[test]
+    fn one_scope_for_two_buckets_needs_the_word_of_both() {
+        for (first, second, allowed) in [(false, false, false), (true, false, false), (false, true, false), (true, true, true)] {
+            let made = rules([("a", bucket(Some("s"), first)), ("b", bucket(Some("s"), second))]);
+            assert_eq!(made.is_ok(), allowed, "{first} {second}");
+        }
+        // By default name as well.
+        assert!(rules([("a", bucket(Some("b"), false)), ("b", bucket(None, false))]).is_err());
+        // A third one that does not agree spoils it.
+        assert!(
+            rules([("a", bucket(Some("s"), true)), ("b", bucket(Some("s"), true)), ("c", bucket(Some("s"), false))]).is_err()
+        );
+    }
+
+    #[test]
+    fn an_unnamed_bucket_cannot_slip_into_a_claimed_scope() {
+        let rules = rules([("a", bucket(Some("b"), true))]).unwrap();
+        assert!(matches!(rules.resolve("b"), Err(Error::ScopeTaken { owner, .. }) if owner == "a"));
+    }
+
+    #[test]
+    fn scope_lengths_are_bounded_and_mistakes_come_together() {
+        let long = "s".repeat(SCOPE_LEN_MAX + 1);
+        let mistakes = rules([("a", bucket(Some(""), false)), ("b", bucket(Some(&long), false))]).unwrap_err();
+        assert_eq!(mistakes.len(), 2);
+        assert!(rules([("a", bucket(Some(&long[1..]), false))]).is_ok());
+    }
+}

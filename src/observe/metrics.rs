@@ -1,0 +1,69 @@
+//! The names of the front's metrics, and what they mean.
+
+use std::time::Duration;
+
+/// Requests answered (or given up), by `operation` and status `class` (`2xx` … `5xx`, `aborted`).
+pub const REQUESTS: &str = "ciphergate_requests_total";
+/// Seconds from the request's head to the last byte of the answer, by `operation`.
+pub const REQUEST_SECONDS: &str = "ciphergate_request_duration_seconds";
+/// Bytes of request bodies taken from clients.
+pub const BYTES_IN: &str = "ciphergate_request_body_bytes_total";
+/// Bytes of response bodies handed to clients.
+pub const BYTES_OUT: &str = "ciphergate_response_body_bytes_total";
+/// Requests that are being worked on, their bodies included.
+pub const IN_FLIGHT: &str = "ciphergate_requests_in_flight";
+/// Requests sent to the backend on the forward way, by `outcome` (a status class, or `failed`).
+pub const FORWARDED: &str = "ciphergate_forwarded_requests_total";
+/// Attempts repeated on the forward way.
+pub const FORWARD_RETRIES: &str = "ciphergate_forward_retries_total";
+
+/// Objects that were not released because they failed their integrity check, before or after the answer had begun.
+pub const INTEGRITY_FAILURES: &str = "ciphergate_integrity_failures_total";
+
+/// Tells the installed recorder what each metric is. Call once, after the recorder is in place.
+pub fn describe() {
+    metrics::describe_counter!(REQUESTS, "Requests by operation and status class.");
+    metrics::describe_histogram!(
+        REQUEST_SECONDS,
+        metrics::Unit::Seconds,
+        "Time from request head to the last byte of the answer."
+    );
+    metrics::describe_counter!(BYTES_IN, metrics::Unit::Bytes, "Request body bytes taken from clients.");
+    metrics::describe_counter!(BYTES_OUT, metrics::Unit::Bytes, "Response body bytes handed to clients.");
+    metrics::describe_gauge!(IN_FLIGHT, "Requests being worked on.");
+    metrics::describe_counter!(FORWARDED, "Requests sent to the backend on the forward way.");
+    metrics::describe_counter!(INTEGRITY_FAILURES, "Objects refused because they failed their integrity check.");
+    metrics::describe_counter!(FORWARD_RETRIES, "Attempts repeated on the forward way.");
+}
+
+/// The class of a status code as a label: few values, so that the number of series stays bounded.
+#[must_use]
+pub fn status_class(status: u16) -> &'static str {
+    match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}
+
+pub(super) fn request_started() {
+    metrics::gauge!(IN_FLIGHT).increment(1.0);
+}
+
+pub(super) fn request_ended(operation: &'static str, class: &'static str, took: Duration, bytes_in: u64, bytes_out: u64) {
+    metrics::gauge!(IN_FLIGHT).decrement(1.0);
+    metrics::counter!(REQUESTS, "operation" => operation, "class" => class).increment(1);
+    metrics::histogram!(REQUEST_SECONDS, "operation" => operation).record(took.as_secs_f64());
+    metrics::counter!(BYTES_IN).increment(bytes_in);
+    metrics::counter!(BYTES_OUT).increment(bytes_out);
+}
+
+pub(crate) fn forwarded(outcome: &'static str) {
+    metrics::counter!(FORWARDED, "outcome" => outcome).increment(1);
+}
+
+pub(crate) fn forward_retried() {
+    metrics::counter!(FORWARD_RETRIES).increment(1);
+}

@@ -1,0 +1,404 @@
+//! GetObject: fetch, open, release. FORMAT section 9 has the rules.
+//!
+//! A whole object or a range of one costs one request when it lies in one piece; an object in parts costs one more for its footer
+//! until that is cached. The first opened bytes are awaited before the answer begins, so that an object that cannot be opened is
+//! an error and not a broken transfer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt, TryStreamExt};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use s3s::dto::{GetObjectInput, GetObjectOutput, StreamingBlob};
+use s3s::stream::{ByteStream, RemainingLength};
+use s3s::{S3Request, S3Response};
+
+use super::check::shown_checksum;
+use super::error::chain;
+use super::head_object::content_range;
+use super::object::{Stored, Wanted};
+use super::{Error, Gateway, headers};
+use crate::backend::{Body, ByteRange, ObjectAnswer, ObjectName, Select};
+use crate::crypto::ObjectKeys;
+use crate::format::{Footer, ReadPlan, Suffix, layout};
+use crate::stream::{self, OpenedBody};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// First guess for the sealed footer: enough for 170 parts with a SHA-256 each.
+const FOOTER_GUESS: u64 = 16 * 1024;
+/// Objects up to this many sealed bytes are taken whole when their checksum must go into the headers.
+const BUFFERED_MAX: u64 = 256 * 1024;
+
+impl Gateway {
+    pub(super) async fn get_and_open(&self, req: S3Request<GetObjectInput>) -> Result<S3Response<GetObjectOutput>, Error> {
+        let read = Read {
+            gateway: self,
+            object: ObjectName { bucket: req.input.bucket, key: req.input.key },
+            version_id: req.input.version_id,
+            conditions: headers::for_read(&req.headers, &req.extensions)?,
+            guards: headers::guards(&req.headers, &req.extensions),
+            wanted: Wanted::new(req.input.range.as_ref()),
+            if_range: headers::if_range(&req.headers),
+            checksum_wanted: req.input.checksum_mode.as_ref().is_some_and(|mode| mode.as_str() == "ENABLED"),
+        };
+        let opened = read.run().await?;
+        let mut shown = headers::for_client_object(opened.headers);
+        headers::drop_overridden(&mut shown, &req.uri);
+        shown.extend(opened.checksum);
+        let output = GetObjectOutput {
+            content_length: Some(i64::try_from(opened.body.left).map_err(|_| Error::Internal("length does not fit"))?),
+            content_range: opened.range.map(|(first, last)| content_range(first, last, opened.plain_len)),
+            body: Some(StreamingBlob::new(opened.body)),
+            ..GetObjectOutput::default()
+        };
+        Ok(S3Response::with_headers(output, shown))
+    }
+
+    /// The footer of an object, opened; from the cache where it has been opened before under the same commitment and ETag.
+    pub(super) async fn footer(
+        &self,
+        object: &ObjectName,
+        version_id: Option<String>,
+        guards: HeaderMap,
+        stored: &Stored,
+        keys: &ObjectKeys,
+    ) -> Result<Arc<Footer>, Error> {
+        if let Some(footer) = self.footers.find(object, stored).await {
+            return Ok(footer);
+        }
+        let total = stored.sealed_len.get();
+        let mut wanted = FOOTER_GUESS.min(total);
+        let footer = loop {
+            let tail = self.fetch(object, version_id.clone(), guards.clone(), stored, total - wanted, total - 1).await?;
+            let tail = collect(tail, wanted).await?;
+            match Footer::from_suffix(keys, &tail, stored.plain_len, stored.envelope.flags().layout())? {
+                Suffix::Footer(footer) => break Arc::new(footer),
+                // What END says is bounded by the format and by the object's own length, so this ends.
+                Suffix::More(more) if more > wanted && more <= total => wanted = more,
+                Suffix::More(_) => return Err(Error::Internal("a footer asks for bytes that there are not")),
+            }
+        };
+        self.footers.keep(object, stored, footer.clone()).await;
+        Ok(footer)
+    }
+
+    /// A span of sealed bytes of exactly the object that `stored` describes.
+    async fn fetch(
+        &self,
+        object: &ObjectName,
+        version_id: Option<String>,
+        guards: HeaderMap,
+        stored: &Stored,
+        first: u64,
+        last: u64,
+    ) -> Result<Body, Error> {
+        let mut headers = guards;
+        headers.insert(http::header::IF_MATCH, stored.etag.clone());
+        let range = Some(ByteRange::Inclusive(first, last));
+        let answer = self.backend.get_object(Select { object: object.clone(), version_id, headers, range }).await?;
+        let again = Stored::read(&answer.headers)?;
+        if again.etag != stored.etag || again.sealed_len != stored.sealed_len {
+            return Err(Error::Integrity("the object changed between two requests".into()));
+        }
+        Ok(answer.body)
+    }
+}
+
+/// One GetObject under way.
+struct Read<'a> {
+    gateway: &'a Gateway,
+    object: ObjectName,
+    version_id: Option<String>,
+    conditions: HeaderMap,
+    guards: HeaderMap,
+    wanted: Wanted,
+    /// The validator under which the range counts; otherwise the whole object is answered (RFC 9110 section 13.1.5).
+    if_range: Option<String>,
+    checksum_wanted: bool,
+}
+
+/// An object whose first bytes have been opened.
+struct Opened {
+    headers: HeaderMap,
+    plain_len: u64,
+    range: Option<(u64, u64)>,
+    checksum: Vec<(HeaderName, HeaderValue)>,
+    body: PlainBody,
+}
+
+impl Read<'_> {
+    async fn run(self) -> Result<Opened, Error> {
+        let (headers, mut body) = self.ask().await?;
+        let stored = Stored::read(&headers)?;
+        let span = if body.is_some() { sent_span(&headers) } else { None };
+        let keys = Arc::new(self.gateway.keys.open(&self.object.bucket, &self.object.key, &stored.envelope).await?);
+        let outdated = self.if_range.as_ref().is_some_and(|validator| !is_current(validator, &headers));
+        let wanted = if outdated { Wanted::Whole } else { self.wanted };
+        let range = wanted.within(stored.plain_len)?;
+
+        let mut checksum = Vec::new();
+        let plan = if stored.envelope.flags().multipart {
+            let footer = self.footer(&stored, &keys).await?;
+            if self.checksum_wanted && range.is_none() {
+                checksum = shown_checksum(&footer);
+            }
+            self.multipart_plan(&stored, &footer, range).await?
+        } else {
+            if self.checksum_wanted && range.is_none() {
+                let footer = if stored.sealed_len.get() <= BUFFERED_MAX && span == Some((0, stored.sealed_len.get())) {
+                    let whole = collect(body.take().ok_or(Error::Internal("no body"))?, stored.sealed_len.get()).await?;
+                    let footer = footer_of_whole(&whole, &stored, &keys)?;
+                    body = Some(futures::stream::iter([Ok(whole)]).boxed());
+                    Arc::new(footer)
+                } else {
+                    self.footer(&stored, &keys).await?
+                };
+                checksum = shown_checksum(&footer);
+            }
+            ReadPlan::single(stored.plain_len, range)?
+        };
+
+        let sealed = plan.sealed();
+        let body = match (body, span) {
+            (Some(body), Some((start, end))) if start == sealed.start && end >= sealed.end => body,
+            _ => self.fetch(&stored, sealed.start, sealed.end - 1).await?,
+        };
+        let opened = stream::open_object(TakeThenDrain::new(body, sealed.end - sealed.start), keys, plan);
+        Ok(Opened {
+            headers,
+            plain_len: stored.plain_len.get(),
+            range,
+            checksum,
+            body: PlainBody::begin(opened, &self.object).await?,
+        })
+    }
+
+    /// The first request: the answer's headers, and its body if it had to have one.
+    async fn ask(&self) -> Result<(HeaderMap, Option<Body>), Error> {
+        let range = match self.wanted {
+            Wanted::Whole => None,
+            Wanted::Span(first, last) => Some(guess_single(first, last)),
+            // Where the last bytes lie follows from the length alone.
+            Wanted::Suffix(_) => {
+                let answer = self.gateway.backend.head_object(self.select(None)).await?;
+                return Ok((answer.headers, None));
+            }
+        };
+        match self.gateway.backend.get_object(self.select(range)).await {
+            Ok(ObjectAnswer { headers, body }) => Ok((headers, Some(body))),
+            // Beyond the end of the sealed object is beyond the end of the plaintext; only its length is missing in the answer.
+            Err(crate::backend::Error::Refused(refusal)) if refusal.status == 416 => {
+                let answer = self.gateway.backend.head_object(self.select(None)).await?;
+                let stored = Stored::read(&answer.headers)?;
+                Err(Error::InvalidRange { plain_len: stored.plain_len.get() })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn select(&self, range: Option<ByteRange>) -> Select {
+        Select { object: self.object.clone(), version_id: self.version_id.clone(), headers: self.conditions.clone(), range }
+    }
+
+    async fn footer(&self, stored: &Stored, keys: &ObjectKeys) -> Result<Arc<Footer>, Error> {
+        self.gateway.footer(&self.object, self.version_id.clone(), self.guards.clone(), stored, keys).await
+    }
+
+    async fn fetch(&self, stored: &Stored, first: u64, last: u64) -> Result<Body, Error> {
+        self.gateway.fetch(&self.object, self.version_id.clone(), self.guards.clone(), stored, first, last).await
+    }
+
+    /// The plan for an object in parts. A range that begins inside a part whose header is not in the table needs that header first.
+    async fn multipart_plan(&self, stored: &Stored, footer: &Arc<Footer>, range: Option<(u64, u64)>) -> Result<ReadPlan, Error> {
+        let mut plan = ReadPlan::multipart(footer, range)?;
+        if let Some(offset) = plan.header_wanted() {
+            let length = layout::PART_HEADER;
+            let header = collect(self.fetch(stored, offset, offset + length - 1).await?, length).await?;
+            let header = header.as_ref().try_into().map_err(|_| Error::Internal("a part header has 32 bytes"))?;
+            plan = plan.with_header(header)?;
+        }
+        Ok(plan)
+    }
+}
+
+/// Where a range of plaintext lies if the object is in one piece; the store clamps the end.
+fn guess_single(first: u64, last: Option<u64>) -> ByteRange {
+    let (chunk, sealed_chunk) = (layout::CHUNK, layout::SEALED_CHUNK);
+    // Offsets beyond any object are beyond the end all the same.
+    let start = (first / chunk).saturating_mul(sealed_chunk);
+    match last {
+        Some(last) => {
+            ByteRange::Inclusive(start, (last / chunk).saturating_add(1).saturating_mul(sealed_chunk).saturating_sub(1))
+        }
+        None => ByteRange::From(start),
+    }
+}
+
+/// The sealed bytes that an answer carries: from, and until (not included).
+fn sent_span(headers: &HeaderMap) -> Option<(u64, u64)> {
+    if let Some(range) = headers.get(http::header::CONTENT_RANGE) {
+        let (first, last) = range.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?.0.split_once('-')?;
+        return Some((first.parse().ok()?, last.parse::<u64>().ok()?.checked_add(1)?));
+    }
+    Some((0, headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?))
+}
+
+/// True when the validator of an If-Range names the object that was answered.
+fn is_current(validator: &str, answer: &HeaderMap) -> bool {
+    [http::header::ETAG, http::header::LAST_MODIFIED]
+        .iter()
+        .filter_map(|name| answer.get(name))
+        .any(|value| value.as_bytes() == validator.as_bytes())
+}
+
+fn footer_of_whole(whole: &Bytes, stored: &Stored, keys: &ObjectKeys) -> Result<Footer, Error> {
+    match Footer::from_suffix(keys, whole, stored.plain_len, stored.envelope.flags().layout())? {
+        Suffix::Footer(footer) => Ok(footer),
+        Suffix::More(_) => Err(Error::Integrity("the footer is longer than the object".into())),
+    }
+}
+
+/// Exactly that many bytes of a body, in one piece.
+async fn collect(mut body: Body, length: u64) -> Result<Bytes, Error> {
+    let length = usize::try_from(length).map_err(|_| Error::Internal("length does not fit"))?;
+    let broken = |e: BoxError| Error::Backend(crate::backend::Error::Unreachable(e));
+    let mut all = BytesMut::with_capacity(length);
+    while let Some(piece) = body.try_next().await.map_err(broken)? {
+        if all.len() + piece.len() > length {
+            return Err(broken("the store sent more bytes than asked for".into()));
+        }
+        all.extend_from_slice(&piece);
+    }
+    if all.len() < length {
+        return Err(broken("the store sent fewer bytes than asked for".into()));
+    }
+    Ok(all.freeze())
+}
+
+/// The first so many bytes of a body. What follows is read and dropped, so that the connection can be used again.
+struct TakeThenDrain {
+    body: Option<Body>,
+    left: u64,
+}
+
+impl TakeThenDrain {
+    fn new(body: Body, left: u64) -> Self {
+        Self { body: Some(body), left }
+    }
+}
+
+impl Stream for TakeThenDrain {
+    type Item = Result<Bytes, BoxError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
+            let polled = std::task::ready!(body.as_mut().poll_next(cx));
+            match polled {
+                Some(Ok(mut piece)) if self.left > 0 => {
+                    if let Ok(left) = usize::try_from(self.left) {
+                        piece.truncate(left);
+                    }
+                    self.left -= piece.len() as u64;
+                    return Poll::Ready(Some(Ok(piece)));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) if self.left > 0 => return Poll::Ready(Some(Err(error))),
+                Some(Err(_)) | None => self.body = None,
+            }
+        }
+    }
+}
+
+/// Opened bytes on their way to the client. An error in it ends the connection, never the body.
+struct PlainBody {
+    first: Option<Bytes>,
+    rest: OpenedBody,
+    left: u64,
+    object: ObjectName,
+}
+
+impl PlainBody {
+    async fn begin(mut rest: OpenedBody, object: &ObjectName) -> Result<Self, Error> {
+        let left = rest.plain_len().get();
+        let first = match rest.next().await {
+            Some(Ok(bytes)) => Some(bytes),
+            Some(Err(stream::Error::Source(cause))) => return Err(Error::Backend(crate::backend::Error::Unreachable(cause))),
+            Some(Err(stream::Error::SealedShort { .. })) => {
+                return Err(Error::Backend(crate::backend::Error::Unreachable("the store's answer broke off".into())));
+            }
+            Some(Err(cause)) => return Err(Error::Integrity(cause.into())),
+            None => None,
+        };
+        Ok(Self { first, rest, left, object: object.clone() })
+    }
+}
+
+impl Stream for PlainBody {
+    type Item = Result<Bytes, BoxError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = match self.first.take() {
+            Some(bytes) => Some(Ok(bytes)),
+            None => std::task::ready!(Pin::new(&mut self.rest).poll_next(cx)),
+        };
+        Poll::Ready(match polled {
+            None => None,
+            Some(Ok(bytes)) => {
+                self.left = self.left.saturating_sub(bytes.len() as u64);
+                Some(Ok(bytes))
+            }
+            Some(Err(error)) => {
+                let integrity = error.is_integrity();
+                if integrity {
+                    metrics::counter!(crate::observe::metrics::INTEGRITY_FAILURES).increment(1);
+                }
+                tracing::error!(bucket = %self.object.bucket, key = %self.object.key, integrity, cause = %chain(&error), "a transfer was broken off");
+                Some(Err(error.into()))
+            }
+        })
+    }
+}
+
+impl ByteStream for PlainBody {
+    fn remaining_length(&self) -> RemainingLength {
+        usize::try_from(self.left).map_or_else(|_| RemainingLength::unknown(), RemainingLength::new_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guess_covers_the_chunks_of_the_range() {
+        assert_eq!(guess_single(0, Some(0)), ByteRange::Inclusive(0, 65551));
+        assert_eq!(guess_single(65535, Some(65536)), ByteRange::Inclusive(0, 131_103));
+        assert_eq!(guess_single(65536, None), ByteRange::From(65552));
+        assert!(matches!(guess_single(u64::MAX, Some(u64::MAX)), ByteRange::Inclusive(_, _)));
+    }
+
+    #[test]
+    fn the_span_of_an_answer_is_read_from_its_headers() {
+        let headers = |name: http::HeaderName, value: &'static str| -> HeaderMap {
+            [(name, HeaderValue::from_static(value))].into_iter().collect()
+        };
+        assert_eq!(sent_span(&headers(http::header::CONTENT_RANGE, "bytes 5-9/240")), Some((5, 10)));
+        assert_eq!(sent_span(&headers(http::header::CONTENT_LENGTH, "240")), Some((0, 240)));
+        assert_eq!(sent_span(&headers(http::header::CONTENT_RANGE, "bytes 5-18446744073709551615/*")), None);
+        assert_eq!(sent_span(&headers(http::header::CONTENT_RANGE, "lines 1-2/3")), None);
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_plan_is_drained_and_dropped() {
+        let pieces = [Bytes::from_static(b"abc"), Bytes::from_static(b"def"), Bytes::from_static(b"ghi")];
+        for take in 0..=9 {
+            let body: Body = futures::stream::iter(pieces.clone().map(Ok)).boxed();
+            let taken = TakeThenDrain::new(body, take).map(|piece| piece.unwrap()).collect::<Vec<_>>().await.concat();
+            assert_eq!(taken, &b"abcdefghi"[..usize::try_from(take).unwrap()]);
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! Which headers travel, in which direction, and how they change on the way. The one place that knows.
+
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, SERVER,
+    TRANSFER_ENCODING,
+};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+
+use super::Error;
+use crate::format;
+use crate::observe::request::RequestRecord;
+
+/// S3's limit for user metadata: names without their prefix plus values, in bytes.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
+const METADATA_BYTES_MAX: usize = 2048;
+const METADATA_PREFIX: &str = "x-amz-meta-";
+const EXPECTED_BUCKET_OWNER: &str = "x-amz-expected-bucket-owner";
+const REQUEST_PAYER: &str = "x-amz-request-payer";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SSE: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
+/// What every answer about an object says of its encryption. Older SDKs for Java read the ETag of a PutObject answer as an MD5
+/// unless they see it (FORMAT section 11).
+const SSE_KMS: HeaderValue = HeaderValue::from_static("aws:kms");
+/// S3's own default when a client names no type; the SDK's would be another one.
+const DEFAULT_CONTENT_TYPE: HeaderValue = HeaderValue::from_static("binary/octet-stream");
+
+/// What a write stores beside the object, apart from user metadata.
+const STORED: [&str; 17] = [
+    "cache-control",
+    "content-disposition",
+    "content-language",
+    "content-type",
+    "expires",
+    "x-amz-acl",
+    "x-amz-grant-full-control",
+    "x-amz-grant-read",
+    "x-amz-grant-read-acp",
+    "x-amz-grant-write-acp",
+    "x-amz-object-lock-legal-hold",
+    "x-amz-object-lock-mode",
+    "x-amz-object-lock-retain-until-date",
+    "x-amz-storage-class",
+    "x-amz-tagging",
+    "x-amz-website-redirect-location",
+    EXPECTED_BUCKET_OWNER,
+];
+
+/// Headers of a write as the store gets them: everything the client stored, the envelope, its conditions.
+///
+/// # Errors
+/// `MetadataTooLarge`, the reserved entry, and requests for encryption that this gateway does not do.
+pub fn for_write(client: &HeaderMap, extensions: &Extensions, envelope_text: &str) -> Result<HeaderMap, Error> {
+    let mut out = HeaderMap::new();
+    refuse_foreign_encryption(client)?;
+    for name in STORED {
+        carry(client, &mut out, name);
+    }
+    carry(client, &mut out, REQUEST_PAYER);
+    carry_conditions(client, &mut out, &[IF_MATCH, IF_NONE_MATCH])?;
+    if let Some(encoding) = stored_encoding(client) {
+        out.insert(CONTENT_ENCODING, encoding);
+    }
+    out.entry(CONTENT_TYPE).or_insert(DEFAULT_CONTENT_TYPE);
+    let mut bytes = format::METADATA_NAME.len() + envelope_text.len();
+    for name in client.keys().filter(|name| name.as_str().starts_with(METADATA_PREFIX)) {
+        if name.as_str() == format::HEADER {
+            return Err(Error::InvalidArgument("The metadata entry 'ciphergate' is reserved"));
+        }
+        let value = joined(client, name)?;
+        bytes += name.as_str().len() - METADATA_PREFIX.len() + value.len();
+        out.insert(name.clone(), value);
+    }
+    if bytes > METADATA_BYTES_MAX {
+        return Err(Error::MetadataTooLarge { bytes, max: METADATA_BYTES_MAX });
+    }
+    out.insert(
+        HeaderName::from_static(format::HEADER),
+        HeaderValue::from_str(envelope_text).map_err(|_| Error::Internal("envelope is not a header"))?,
+    );
+    add_request_id(extensions, &mut out);
+    Ok(out)
+}
+
+/// Headers of a read or delete as the store gets them: conditions and guards, never a range (ranges are ours).
+///
+/// # Errors
+/// Requests for encryption with the client's own key, which this gateway does not do.
+pub fn for_read(client: &HeaderMap, extensions: &Extensions) -> Result<HeaderMap, Error> {
+    refuse_foreign_encryption(client)?;
+    let mut out = guards(client, extensions);
+    for name in ["x-amz-bypass-governance-retention", "x-amz-mfa", "x-amz-if-match-last-modified-time"] {
+        carry(client, &mut out, name);
+    }
+    carry_conditions(client, &mut out, &[IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE])?;
+    Ok(out)
+}
+
+/// The guards that every operation carries, and the request id.
+pub fn guards(client: &HeaderMap, extensions: &Extensions) -> HeaderMap {
+    let mut out = HeaderMap::new();
+    carry(client, &mut out, EXPECTED_BUCKET_OWNER);
+    carry(client, &mut out, REQUEST_PAYER);
+    carry(client, &mut out, "x-amz-optional-object-attributes");
+    add_request_id(extensions, &mut out);
+    out
+}
+
+/// Headers of the store's answer as the client sees them. Lengths and checksums of sealed bytes never get through; the caller
+/// sets those of the plaintext.
+pub fn for_client(store: HeaderMap) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(store.len());
+    let mut last = None;
+    for (name, value) in store {
+        let Some(name) = name.or_else(|| last.clone()) else { continue };
+        if is_shown(&name) {
+            let value = if name == ETAG { mark_etag(&value) } else { value };
+            out.append(name.clone(), value);
+        }
+        last = Some(name);
+    }
+    out
+}
+
+/// The answer to a read or write of an object: as [`for_client`], and how it is encrypted.
+pub fn for_client_object(store: HeaderMap) -> HeaderMap {
+    let mut out = for_client(store);
+    out.insert(SSE, SSE_KMS);
+    out
+}
+
+fn is_shown(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let hop_by_hop = [CONNECTION, TRANSFER_ENCODING, DATE, SERVER].contains(name) || text == "keep-alive";
+    let about_sealed_bytes = [CONTENT_LENGTH, CONTENT_RANGE].contains(name)
+        || text.starts_with("x-amz-checksum-")
+        || text.starts_with("x-amz-server-side-encryption")
+        || matches!(text, "content-md5" | "x-amz-mp-parts-count" | "x-amz-object-size");
+    let about_that_request = matches!(text, "x-amz-request-id" | "x-amz-id-2" | "x-request-id");
+    !(hop_by_hop || about_sealed_bytes || about_that_request || text == format::HEADER)
+}
+
+/// The ETag that clients see: the store's, with "-0" when nothing else shows that it is not an MD5 (FORMAT section 11).
+pub fn mark_etag(store: &HeaderValue) -> HeaderValue {
+    let bytes = store.as_bytes();
+    if bytes.contains(&b'-') {
+        return store.clone();
+    }
+    let marked = match bytes.strip_suffix(b"\"") {
+        Some(open) => [open, b"-0\""].concat(),
+        None => [bytes, b"-0"].concat(),
+    };
+    HeaderValue::from_bytes(&marked).unwrap_or_else(|_| store.clone())
+}
+
+/// The same for an ETag in a listing.
+pub fn mark_etag_text(store: &str) -> String {
+    let bare = store.trim_matches('"');
+    if bare.contains('-') { bare.to_owned() } else { format!("{bare}-0") }
+}
+
+/// The store's ETags in a condition: takes the "-0" off each one.
+pub fn unmark_etags(condition: &str) -> String {
+    condition
+        .split(',')
+        .map(|tag| {
+            let tag = tag.trim();
+            match tag.strip_suffix("-0\"") {
+                Some(open) => format!("{open}\""),
+                None => tag.strip_suffix("-0").unwrap_or(tag).to_owned(),
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The validator of an If-Range, in the store's words. Judged here, since the range that the store sees is not the client's.
+pub fn if_range(client: &HeaderMap) -> Option<String> {
+    let text = client.get(IF_RANGE)?.to_str().ok()?;
+    Some(if text.contains('"') { unmark_etags(text) } else { text.to_owned() })
+}
+
+/// The value of `response-*` overrides wins over what is stored.
+pub fn drop_overridden(headers: &mut HeaderMap, uri: &http::Uri) {
+    for (name, _) in overrides(uri) {
+        headers.remove(name);
+    }
+}
+
+/// Puts the `response-*` overrides of the query into the answer.
+pub fn apply_overrides(headers: &mut HeaderMap, uri: &http::Uri) -> Result<(), Error> {
+    for (name, value) in overrides(uri) {
+        let value = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| Error::InvalidArgument("A response-* parameter is not a header value"))?;
+        headers.insert(name, value);
+    }
+    Ok(())
+}
+
+fn overrides(uri: &http::Uri) -> Vec<(HeaderName, String)> {
+    uri.query()
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            let name = match name {
+                "response-cache-control" => CACHE_CONTROL,
+                "response-content-disposition" => CONTENT_DISPOSITION,
+                "response-content-encoding" => CONTENT_ENCODING,
+                "response-content-language" => CONTENT_LANGUAGE,
+                "response-content-type" => CONTENT_TYPE,
+                "response-expires" => EXPIRES,
+                _ => return None,
+            };
+            let value = percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
+            Some((name, value))
+        })
+        .collect()
+}
+
+/// `aws-chunked` is framing and never stored; other codings beside it stay.
+fn stored_encoding(client: &HeaderMap) -> Option<HeaderValue> {
+    let kept: Vec<&str> = client
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("aws-chunked"))
+        .collect();
+    if kept.is_empty() { None } else { HeaderValue::from_str(&kept.join(",")).ok() }
+}
+
+/// Everything is encrypted here anyway; what names a key, a context or a key of the client's own asks for something else.
+fn refuse_foreign_encryption(client: &HeaderMap) -> Result<(), Error> {
+    for (name, value) in client {
+        let text = name.as_str();
+        if text.starts_with("x-amz-server-side-encryption-") || text.starts_with("x-amz-copy-source-server-side-encryption-") {
+            return Err(Error::NotImplemented("Choosing the key by request header is not implemented"));
+        }
+        if *name == SSE && !matches!(value.as_bytes(), b"AES256" | b"aws:kms") {
+            return Err(Error::NotImplemented("This kind of server-side encryption is not implemented"));
+        }
+        if text.starts_with("x-amz-write-offset") {
+            return Err(Error::NotImplemented("Appending to an object is not implemented"));
+        }
+    }
+    Ok(())
+}
+
+fn carry(from: &HeaderMap, to: &mut HeaderMap, name: &'static str) {
+    if let Some(value) = from.get(name) {
+        to.insert(HeaderName::from_static(name), value.clone());
+    }
+}
+
+fn carry_conditions(from: &HeaderMap, to: &mut HeaderMap, names: &[HeaderName]) -> Result<(), Error> {
+    for name in names {
+        if !from.contains_key(name) {
+            continue;
+        }
+        let value = joined(from, name)?;
+        let text = value.to_str().map_err(|_| Error::InvalidArgument("A conditional header is not ASCII"))?;
+        let value = HeaderValue::from_str(&unmark_etags(text))
+            .map_err(|_| Error::InvalidArgument("A conditional header is malformed"))?;
+        // Dates hold a comma too; only lists of ETags are rewritten.
+        let is_date = [IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE].contains(name);
+        to.insert(
+            name.clone(),
+            if is_date {
+                HeaderValue::from_str(text).map_err(|_| Error::InvalidArgument("A conditional header is malformed"))?
+            } else {
+                value
+            },
+        );
+    }
+    Ok(())
+}
+
+/// Repeated headers count as one with commas (RFC 9110 section 5.3); S3 stores metadata so.
+fn joined(from: &HeaderMap, name: &HeaderName) -> Result<HeaderValue, Error> {
+    let mut values = from.get_all(name).iter();
+    let first = values.next().cloned().unwrap_or(HeaderValue::from_static(""));
+    let rest: Vec<_> = values.collect();
+    if rest.is_empty() {
+        return utf8(first);
+    }
+    let mut all = first.as_bytes().to_vec();
+    for value in rest {
+        all.push(b',');
+        all.extend_from_slice(value.as_bytes());
+    }
+    utf8(HeaderValue::from_bytes(&all).map_err(|_| Error::InvalidArgument("A header is malformed"))?)
+}
+
+fn utf8(value: HeaderValue) -> Result<HeaderValue, Error> {
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(_) => Ok(value),
+        Err(_) => Err(Error::InvalidArgument("Metadata must be UTF-8 or RFC 2047")),
+    }
+}
+
+fn add_request_id(extensions: &Extensions, headers: &mut HeaderMap) {
+    if let Some(value) = extensions.get::<RequestRecord>().and_then(|record| HeaderValue::from_str(record.id().as_str()).ok()) {
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        map
+    }
+
+    fn write(pairs: &[(&str, &str)]) -> Result<HeaderMap, Error> {
+        for_write(&map(pairs), &Extensions::new(), "ENVELOPE")
+    }
+
+    #[test]
+    fn an_etag_that_could_be_an_md5_is_marked_and_unmarked() {
+        let md5 = "\"d41d8cd98f00b204e9800998ecf8427e\"";
+        let marked = mark_etag(&HeaderValue::from_str(md5).unwrap());
+        assert_eq!(marked, "\"d41d8cd98f00b204e9800998ecf8427e-0\"");
+        assert_eq!(unmark_etags(marked.to_str().unwrap()), md5);
+        let parts = HeaderValue::from_static("\"d41d8cd98f00b204e9800998ecf8427e-10\"");
+        assert_eq!(mark_etag(&parts), parts);
+        assert_eq!(unmark_etags(parts.to_str().unwrap()), parts.to_str().unwrap());
+        assert_eq!(mark_etag_text("\"abc\""), "abc-0");
+        assert_eq!(mark_etag_text("abc-2"), "abc-2");
+    }
+
+    #[test]
+    fn conditions_reach_the_store_in_its_own_words() {
+        assert_eq!(unmark_etags("*"), "*");
+        assert_eq!(unmark_etags("\"a-0\", W/\"b-0\", \"c-2\",d-0"), "\"a\", W/\"b\", \"c-2\", d");
+        let sent = for_read(
+            &map(&[("if-none-match", "\"x-0\""), ("if-modified-since", "Tue, 24 Nov 2026 04:00:00 GMT")]),
+            &Extensions::new(),
+        )
+        .unwrap();
+        assert_eq!(sent["if-none-match"], "\"x\"");
+        assert_eq!(sent["if-modified-since"], "Tue, 24 Nov 2026 04:00:00 GMT");
+    }
+
+    #[test]
+    fn framing_is_not_an_encoding() {
+        assert!(write(&[("content-encoding", "aws-chunked")]).unwrap().get("content-encoding").is_none());
+        assert_eq!(write(&[("content-encoding", "aws-chunked,gzip")]).unwrap()["content-encoding"], "gzip");
+        assert_eq!(write(&[("content-encoding", "gzip, br")]).unwrap()["content-encoding"], "gzip,br");
+    }
+
+    #[test]
+    fn metadata_travels_raw_and_the_reserved_entry_is_refused() {
+        let sent =
+            write(&[("x-amz-meta-a", "=?UTF-8?Q?=C3=A9?="), ("x-amz-meta-b", "1"), ("x-amz-meta-b", "2"), ("x-amz-meta-u", "é")])
+                .unwrap();
+        assert_eq!(sent["x-amz-meta-a"], "=?UTF-8?Q?=C3=A9?=");
+        assert_eq!(sent["x-amz-meta-b"], "1,2");
+        assert_eq!(sent["x-amz-meta-u"].as_bytes(), "é".as_bytes());
+        assert_eq!(sent[format::HEADER], "ENVELOPE");
+        assert_eq!(sent["content-type"], "binary/octet-stream");
+        assert!(matches!(write(&[("X-Amz-Meta-CipherGate", "x")]), Err(Error::InvalidArgument(_))));
+    }
+
+    #[test]
+    fn metadata_that_does_not_fit_beside_the_envelope_is_refused() {
+        let room = METADATA_BYTES_MAX - "ciphergate".len() - "ENVELOPE".len() - "k".len();
+        assert!(write(&[("x-amz-meta-k", &"v".repeat(room))]).is_ok());
+        assert!(matches!(write(&[("x-amz-meta-k", &"v".repeat(room + 1))]), Err(Error::MetadataTooLarge { .. })));
+    }
+
+    #[test]
+    fn nothing_about_sealed_bytes_reaches_the_client() {
+        let shown = for_client_object(map(&[
+            ("content-length", "240"),
+            ("content-range", "bytes 0-1/240"),
+            ("etag", "\"abc\""),
+            ("x-amz-meta-ciphergate", "secret"),
+            ("x-amz-meta-own", "kept"),
+            ("x-amz-checksum-crc64nvme", "AAAA"),
+            ("x-amz-server-side-encryption", "AES256"),
+            ("x-amz-server-side-encryption-aws-kms-key-id", "arn"),
+            ("x-amz-request-id", "theirs"),
+            ("x-amz-version-id", "v1"),
+            ("date", "today"),
+        ]));
+        let mut names: Vec<_> = shown.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["etag", "x-amz-meta-own", "x-amz-server-side-encryption", "x-amz-version-id"]);
+        assert_eq!(shown["x-amz-server-side-encryption"], "aws:kms");
+    }
+
+    #[test]
+    fn keys_chosen_by_header_are_refused_not_ignored() {
+        for name in [
+            "x-amz-server-side-encryption-customer-key",
+            "x-amz-server-side-encryption-aws-kms-key-id",
+            "x-amz-server-side-encryption-context",
+        ] {
+            assert!(matches!(write(&[(name, "x")]), Err(Error::NotImplemented(_))), "{name}");
+        }
+        assert!(write(&[("x-amz-server-side-encryption", "AES256")]).is_ok());
+        assert!(write(&[("x-amz-server-side-encryption", "aws:kms:dsse")]).is_err());
+    }
+
+    #[test]
+    fn overrides_are_read_from_the_query() {
+        let uri: http::Uri = "/b/k?response-content-type=text%2Fplain&response-cache-control=no+store".parse().unwrap();
+        let mut headers = map(&[("content-type", "a/b")]);
+        apply_overrides(&mut headers, &uri).unwrap();
+        assert_eq!(headers["content-type"], "text/plain");
+        assert_eq!(headers["cache-control"], "no store");
+        drop_overridden(&mut headers, &uri);
+        assert!(headers.is_empty());
+    }
+}

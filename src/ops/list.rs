@@ -1,0 +1,176 @@
+//! ListObjects and ListObjectsV2: the store's page with plaintext sizes and marked ETags.
+//!
+//! One request per page, whatever its length: the size law has an inverse (FORMAT section 8), so no object needs to be looked at.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use s3s::dto::{
+    CommonPrefix, ETag, EncodingType, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Object,
+    ObjectStorageClass, Owner, RestoreStatus, Timestamp,
+};
+use s3s::{S3Request, S3Response};
+
+use super::{Error, Gateway, headers};
+use crate::backend::{ListEntry, ListQuery, Listing, Paging};
+use crate::format::SealedLen;
+
+/// What S3 leaves as it is with `encoding-type=url`.
+const KEPT_PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'*').remove(b'/');
+
+impl Gateway {
+    pub(super) async fn list_v1(&self, req: S3Request<ListObjectsInput>) -> Result<S3Response<ListObjectsOutput>, Error> {
+        let asked = req.input;
+        let names = Names::new(asked.encoding_type.as_ref())?;
+        let query = ListQuery {
+            bucket: asked.bucket.clone(),
+            prefix: asked.prefix.clone(),
+            delimiter: asked.delimiter.clone(),
+            max_keys: asked.max_keys,
+            headers: headers::guards(&req.headers, &req.extensions),
+            paging: Paging::V1 { marker: asked.marker.clone() },
+        };
+        let page = self.backend.list_objects(query).await?;
+        let (headers, shown) = show(page, names);
+        let output = ListObjectsOutput {
+            name: Some(asked.bucket),
+            prefix: Some(names.show(&asked.prefix.unwrap_or_default())),
+            marker: Some(names.show(&asked.marker.unwrap_or_default())),
+            max_keys: shown.max_keys.or(asked.max_keys),
+            is_truncated: Some(shown.is_truncated),
+            contents: Some(shown.contents),
+            common_prefixes: Some(shown.common_prefixes),
+            delimiter: asked.delimiter.as_deref().map(|d| names.show(d)),
+            next_marker: shown.next.as_deref().map(|m| names.show(m)),
+            encoding_type: asked.encoding_type,
+            ..ListObjectsOutput::default()
+        };
+        Ok(S3Response::with_headers(output, headers))
+    }
+
+    pub(super) async fn list_v2(&self, req: S3Request<ListObjectsV2Input>) -> Result<S3Response<ListObjectsV2Output>, Error> {
+        let asked = req.input;
+        let names = Names::new(asked.encoding_type.as_ref())?;
+        let query = ListQuery {
+            bucket: asked.bucket.clone(),
+            prefix: asked.prefix.clone(),
+            delimiter: asked.delimiter.clone(),
+            max_keys: asked.max_keys,
+            headers: headers::guards(&req.headers, &req.extensions),
+            paging: Paging::V2 {
+                continuation_token: asked.continuation_token.clone(),
+                start_after: asked.start_after.clone(),
+                fetch_owner: asked.fetch_owner,
+            },
+        };
+        let page = self.backend.list_objects(query).await?;
+        let key_count = page.key_count;
+        let (headers, shown) = show(page, names);
+        let counted = i32::try_from(shown.contents.len() + shown.common_prefixes.len()).ok();
+        let output = ListObjectsV2Output {
+            name: Some(asked.bucket),
+            prefix: Some(names.show(&asked.prefix.unwrap_or_default())),
+            max_keys: shown.max_keys.or(asked.max_keys),
+            key_count: key_count.or(counted),
+            is_truncated: Some(shown.is_truncated),
+            contents: Some(shown.contents),
+            common_prefixes: Some(shown.common_prefixes),
+            delimiter: asked.delimiter.as_deref().map(|d| names.show(d)),
+            continuation_token: asked.continuation_token,
+            next_continuation_token: shown.next,
+            start_after: asked.start_after.as_deref().map(|s| names.show(s)),
+            encoding_type: asked.encoding_type,
+            ..ListObjectsV2Output::default()
+        };
+        Ok(S3Response::with_headers(output, headers))
+    }
+}
+
+/// How the client wants names written.
+#[derive(Clone, Copy)]
+struct Names {
+    encoded: bool,
+}
+
+impl Names {
+    fn new(asked: Option<&EncodingType>) -> Result<Self, Error> {
+        match asked.map(EncodingType::as_str) {
+            None => Ok(Self { encoded: false }),
+            Some("url") => Ok(Self { encoded: true }),
+            Some(_) => Err(Error::InvalidArgument("Invalid Encoding Method specified in Request")),
+        }
+    }
+
+    fn show(self, name: &str) -> String {
+        if self.encoded { utf8_percent_encode(name, KEPT_PLAIN).to_string().replace("%20", "+") } else { name.to_owned() }
+    }
+}
+
+struct Shown {
+    contents: Vec<Object>,
+    common_prefixes: Vec<CommonPrefix>,
+    is_truncated: bool,
+    next: Option<String>,
+    max_keys: Option<i32>,
+}
+
+fn show(page: Listing, names: Names) -> (http::HeaderMap, Shown) {
+    let shown = Shown {
+        contents: page.entries.into_iter().map(|entry| show_entry(entry, names)).collect(),
+        common_prefixes: page.common_prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(names.show(prefix)) }).collect(),
+        is_truncated: page.is_truncated,
+        next: page.next,
+        max_keys: page.max_keys,
+    };
+    (headers::for_client(page.headers), shown)
+}
+
+fn show_entry(entry: ListEntry, names: Names) -> Object {
+    Object {
+        key: Some(names.show(&entry.key)),
+        size: entry.sealed_size.map(shown_size),
+        e_tag: entry.etag.map(|tag| ETag::Strong(headers::mark_etag_text(&tag))),
+        last_modified: entry.last_modified.and_then(timestamp),
+        storage_class: entry.storage_class.map(ObjectStorageClass::from),
+        owner: entry.owner.map(|owner| Owner { id: owner.id, display_name: owner.display_name }),
+        restore_status: entry.restore.map(|state| RestoreStatus {
+            is_restore_in_progress: state.in_progress,
+            restore_expiry_date: state.expiry.and_then(timestamp),
+        }),
+        ..Object::default()
+    }
+}
+
+/// The plaintext size; a size that no sealed object has is shown as it is (FORMAT section 8).
+fn shown_size(stored: i64) -> i64 {
+    let plain =
+        u64::try_from(stored).ok().and_then(|len| SealedLen::new(len).plain()).and_then(|len| i64::try_from(len.get()).ok());
+    plain.unwrap_or(stored)
+}
+
+fn timestamp((secs, nanos): (i64, u32)) -> Option<Timestamp> {
+    let at: SystemTime = UNIX_EPOCH.checked_add(Duration::new(u64::try_from(secs).ok()?, nanos))?;
+    Some(Timestamp::from(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_encoded_as_s3_does() {
+        let names = Names { encoded: true };
+        assert_eq!(names.show("a b+c%d/é*~"), "a+b%2Bc%25d/%C3%A9*%7E");
+        assert_eq!(Names { encoded: false }.show("a b"), "a b");
+        assert!(Names::new(Some(&EncodingType::from("xml".to_owned()))).is_err());
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_plaintext() {
+        assert_eq!(shown_size(240), 0);
+        assert_eq!(shown_size(241), 1);
+        assert_eq!(shown_size(65776), 65536);
+        assert_eq!(shown_size(17), 17);
+        assert_eq!(shown_size(-1), -1);
+    }
+}

@@ -1,0 +1,43 @@
+//! PutObject: check, seal, store.
+
+use s3s::dto::{PutObjectInput, PutObjectOutput};
+use s3s::{S3Request, S3Response};
+
+use super::check::{BodyCheck, checksum_headers};
+use super::{Error, Gateway, headers};
+use crate::backend::{self, ObjectName};
+use crate::format::{Layout, PlainLen, layout};
+use crate::stream;
+
+impl Gateway {
+    pub(super) async fn seal_and_put(&self, req: S3Request<PutObjectInput>) -> Result<S3Response<PutObjectOutput>, Error> {
+        let length = req.input.content_length.ok_or(Error::MissingContentLength)?;
+        let length = u64::try_from(length).map_err(|_| Error::MissingContentLength)?;
+        let length =
+            PlainLen::new(length).filter(|length| length.get() <= layout::SINGLE_PLAIN_MAX).ok_or(Error::EntityTooLarge)?;
+        let check = BodyCheck::new(&req.headers, req.trailing_headers)?;
+        let verified = check.verified();
+
+        let fresh = self.keys.fresh(&req.input.bucket, &req.input.key, Layout::Single).await?;
+        let sent = headers::for_write(&req.headers, &req.extensions, &fresh.envelope.encode())?;
+        let plain = req.input.body.unwrap_or_else(|| s3s::dto::StreamingBlob::from_bytes(bytes::Bytes::new()));
+        let body = stream::seal_object(plain, fresh.keys, length, Box::new(check));
+        let outcome = body.outcome();
+
+        let object = ObjectName { bucket: req.input.bucket, key: req.input.key };
+        let answer = match self.backend.put_object(backend::PutObject { object, headers: sent, body }).await {
+            Ok(answer) => answer,
+            // The store saw a short body; why it was short is what the client needs to know.
+            Err(store) => return Err(outcome.take_error().map_or(Error::Backend(store), Error::Body)),
+        };
+        // Whoever answers without one is no S3 store, and whether it kept the object nobody knows.
+        if !answer.headers.contains_key(http::header::ETAG) {
+            return Err(Error::Internal("the store gave no ETag"));
+        }
+        let mut shown = headers::for_client_object(answer.headers);
+        if let Some(checksum) = verified.get() {
+            shown.extend(checksum_headers(checksum));
+        }
+        Ok(S3Response::with_headers(PutObjectOutput::default(), shown))
+    }
+}
