@@ -193,7 +193,7 @@ level = "info"
         "listen.adress (ciphergate.toml line 4): there is no such setting -> did you mean listen.address?",
         "server.workers (ciphergate.toml line 9): must be a whole number from 1 to 1024",
         "server.keep_alive_secs (ciphergate.toml line 10): must be a whole number from 1 to 3600",
-        "keys[0].key_arn (ciphergate.toml line 17): `alias/main` is not the ARN of a KMS key (it needs six parts)",
+        "keys[0].key_arn (ciphergate.toml line 17): `alias/main` is not the ARN of a KMS key: it needs six parts",
         "encryption.suite (ciphergate.toml line 23): `rot13` is not one of chacha20-poly1305, aes-256-gcm, auto",
         "log.level (CIPHERGATE_LOG__LEVEL): `loud` is not one of error, warn, info, debug, trace",
         "backend_endpoint (CIPHERGATE_BACKEND_ENDPOINT): there is no such setting -> did you mean CIPHERGATE_BACKEND__ENDPOINT?",

@@ -187,9 +187,7 @@ impl KeyArn {
 }
 
 fn arn_parts(text: &str) -> Result<(&str, &str), String> {
-    let wrong = |why: &str| {
-        Err(format!("`{text}` is not the ARN of a KMS key: {why}"))
-    };
+    let wrong = |why: &str| Err(format!("`{text}` is not the ARN of a KMS key: {why}"));
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let &[arn, partition, service, region, account, resource] = parts.as_slice() else { return wrong("it needs six parts") };
     if arn != "arn" || !["aws", "aws-cn", "aws-us-gov"].contains(&partition) || service != "kms" {
@@ -239,7 +237,8 @@ fn endpoint_parts(text: &str) -> Option<(&str, &str)> {
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let parsed: http::uri::Authority = authority.parse().ok()?;
     let (host, port) = authority.split_at_checked(parsed.host().len())?;
-    let port_is_right = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let port_is_right =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port != 0));
     (host == parsed.host() && port_is_right).then_some((scheme, host))
 }
 
