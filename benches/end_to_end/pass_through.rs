@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::Stream;
 use s3s::dto::{ETag, GetObjectInput, GetObjectOutput, PutObjectInput, PutObjectOutput, StreamingBlob};
 use s3s::service::S3ServiceBuilder;
-use s3s::stream::{ByteStream as _, RemainingLength};
+use s3s::stream::RemainingLength;
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result};
 
 use ciphergate::http::server::{Listener, ServerSettings, serve_s3};
@@ -129,10 +129,10 @@ pub fn serve(listen: SocketAddr, store: &str, credentials: (&str, &str)) {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .build();
-    let auth = s3s::auth::SimpleAuth::from_single(access_key, secret_key);
+    let (access_key, secret_key) = (access_key.to_owned(), secret_key.to_owned());
     let service = move || {
         let mut service = S3ServiceBuilder::new(PassThrough { client: Client::from_conf(config.clone()) });
-        service.set_auth(auth.clone());
+        service.set_auth(s3s::auth::SimpleAuth::from_single(access_key.as_str(), secret_key.as_str()));
         service.build()
     };
     actix_web::rt::System::new().block_on(async {

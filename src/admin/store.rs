@@ -13,7 +13,7 @@ pub(super) fn run(args: &StoreArgs) -> Result<(), Failure> {
     let store = Store::open(&args.data_dir, store::Options { fsync: args.fsync }).map_err(Failure::run)?;
     let running = store::serve(store, args.listen, credentials).map_err(Failure::run)?;
     println!("S3 store for development and tests, not encrypted, on http://{}", running.addr());
-    actix_web::rt::System::new().block_on(crate::app::stop_signal());
+    actix_web::rt::System::new().block_on(async { crate::app::stop_signal().await });
     running.shutdown();
     Ok(())
 }

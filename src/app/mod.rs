@@ -123,6 +123,8 @@ impl App {
 
         let readiness = Readiness::default();
         let service = self.service()?;
+        // Before anybody can connect: a stop must never be a plain death.
+        let stop_asked = stop_signal();
         let s3 = serve_s3(s3, &server_settings(&self.config), service).map_err(Error::Server)?;
         let render = metrics.clone();
         let admin = serve_admin(admin, readiness.clone(), move || render.render()).map_err(Error::Server)?;
@@ -141,7 +143,7 @@ impl App {
         started(addresses);
 
         let stop = tokio::task::spawn_local(async move {
-            let reason = stop_signal().await;
+            let reason = stop_asked.await;
             tracing::info!(reason, "stopping; running transfers may end");
             readiness.set(false);
             s3_handle.stop(true).await;
@@ -221,14 +223,17 @@ fn install_metrics() -> Result<PrometheusHandle, Error> {
     Ok(handle)
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub async fn stop_signal() -> &'static str {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::error!("signals cannot be watched; stop with SIGKILL");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+/// Waits for SIGTERM or SIGINT. They count from the call on, and no longer end the process by themselves.
+pub fn stop_signal() -> impl Future<Output = &'static str> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            tracing::error!("signals cannot be watched; stop with SIGKILL");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     }
 }

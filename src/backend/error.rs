@@ -9,7 +9,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum Error {
     /// The store answered, with an error.
     #[error("the store answered {} {}", .0.status, .0.code)]
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// No connection, or it broke before an answer came. Worth a retry by the client.
     #[error("the store cannot be reached")]
     Unreachable(#[source] BoxError),
@@ -35,18 +35,21 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// True when the store does not accept the gateway's own credentials, clock or region: nothing the client can mend.
+    /// True when the store does not accept the gateway's own credentials, clock or region, or sends it elsewhere: nothing the
+    /// client can mend.
     pub fn is_about_us(&self) -> bool {
-        matches!(
-            self.code.as_str(),
-            "SignatureDoesNotMatch"
-                | "InvalidAccessKeyId"
-                | "InvalidToken"
-                | "ExpiredToken"
-                | "AuthorizationHeaderMalformed"
-                | "RequestTimeTooSkewed"
-                | "NotSignedUp"
-                | "PermanentRedirect"
-        )
+        let elsewhere = matches!(self.status, 301 | 302 | 303 | 307 | 308);
+        elsewhere
+            || matches!(
+                self.code.as_str(),
+                "SignatureDoesNotMatch"
+                    | "InvalidAccessKeyId"
+                    | "InvalidToken"
+                    | "ExpiredToken"
+                    | "AuthorizationHeaderMalformed"
+                    | "RequestTimeTooSkewed"
+                    | "NotSignedUp"
+                    | "PermanentRedirect"
+            )
     }
 }

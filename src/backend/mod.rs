@@ -1,12 +1,13 @@
 //! The store behind the gateway: what we ask of it, and how it can fail.
 //!
 //! This room carries sealed bytes and headers. It never sees a key and never opens anything: a [`PutObject`] can only be made
-//! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `forward` the re-signed
+//! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `upload` their bodies, `forward` the re-signed
 //! raw requests for everything that never touches object data.
 
 mod error;
 pub mod forward;
 mod sdk;
+mod upload;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;

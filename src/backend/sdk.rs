@@ -6,11 +6,10 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextRef};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
@@ -21,16 +20,15 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
 use aws_sdk_s3::types::{Delete, EncodingType, ObjectIdentifier};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
+use super::upload::{Patience, Progress, PutBody};
 use super::{
     Answer, Body, DeleteFailure, DeleteMany, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer, Owner,
     Paging, PutObject, Refusal, RestoreState, Select,
 };
-use crate::stream::SealedBody;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -41,9 +39,9 @@ pub struct Settings {
     /// Bucket in the path (`host/bucket/key`) instead of in the host name.
     pub path_style: bool,
     pub connect_timeout: Duration,
-    /// From the request sent to the first byte of the answer.
+    /// From the request sent, its body included, to the first byte of the answer.
     pub read_timeout: Duration,
-    /// How long a body that comes from the store may stand still.
+    /// How long a body may stand still that comes from the store, or that the store is to take.
     pub idle_timeout: Duration,
     /// Attempts of requests without a body; those with one are never repeated.
     pub attempts_max: u32,
@@ -55,24 +53,27 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct S3Backend {
     client: Client,
-    idle_timeout: Duration,
+    /// The same without a limit for the answer, which would count the time of the whole body.
+    uploads: Client,
+    patience: Patience,
 }
 
 impl S3Backend {
     /// A client with settings that fit a streaming gateway: no checksum of our own over sealed bytes, no stalled-stream limit (a
     /// slow client is not a dead one).
     pub fn new(settings: &Settings) -> Self {
+        let limits = TimeoutConfig::builder().connect_timeout(settings.connect_timeout);
         let config = aws_sdk_s3::config::Builder::from(&settings.sdk)
             .force_path_style(settings.path_style)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .retry_config(RetryConfig::standard().with_max_attempts(settings.attempts_max))
-            .timeout_config(
-                TimeoutConfig::builder().connect_timeout(settings.connect_timeout).read_timeout(settings.read_timeout).build(),
-            )
+            .timeout_config(limits.clone().read_timeout(settings.read_timeout).build())
             .build();
-        Self { client: Client::from_conf(config), idle_timeout: settings.idle_timeout }
+        let uploads = config.to_builder().timeout_config(limits.disable_read_timeout().build()).build();
+        let patience = Patience { idle: settings.idle_timeout, answer: settings.read_timeout };
+        Self { client: Client::from_conf(config), uploads: Client::from_conf(uploads), patience }
     }
 
     /// PutObject. Exactly one attempt: the body streams and cannot be sent twice.
@@ -81,9 +82,10 @@ impl S3Backend {
     pub async fn put_object(&self, put: PutObject) -> Result<Answer, Error> {
         let length = put.body.sealed_len().get();
         let wire = Wire::new(put.headers)?;
-        let body = ByteStream::new(SdkBody::from_body_1_x(PutBody { body: put.body, left: length }));
+        let progress = Progress::new();
+        let body = ByteStream::new(SdkBody::from_body_1_x(PutBody::new(put.body, progress.clone())));
         let sent = self
-            .client
+            .uploads
             .put_object()
             .bucket(put.object.bucket)
             .key(put.object.key)
@@ -93,7 +95,9 @@ impl S3Backend {
             .disable_payload_signing()
             .interceptor(wire.clone())
             .send();
-        finish(sent, &wire).await.map(|(_, headers)| Answer { headers })
+        let (_, headers) =
+            progress.watch(finish(sent, &wire), self.patience).await.map_err(|stalled| Error::TimedOut(stalled.into()))??;
+        Ok(Answer { headers })
     }
 
     /// GetObject. The body streams; dropping it drops the connection.
@@ -110,7 +114,7 @@ impl S3Backend {
             .interceptor(wire.clone())
             .send();
         let (output, headers) = finish(sent, &wire).await?;
-        Ok(ObjectAnswer { headers, body: receive(output.body, self.idle_timeout) })
+        Ok(ObjectAnswer { headers, body: receive(output.body, self.patience.idle) })
     }
 
     /// HeadObject.
@@ -145,7 +149,7 @@ impl S3Backend {
 
     /// DeleteObjects.
     pub async fn delete_objects(&self, delete: DeleteMany) -> Result<DeletedMany, Error> {
-        let wire = Wire::new(delete.headers)?;
+        let wire = Wire::for_document("DeleteResult", delete.headers)?;
         let objects = delete
             .objects
             .into_iter()
@@ -180,7 +184,7 @@ impl S3Backend {
 
     /// One page of a listing, by the version the client used, with exactly one request.
     pub async fn list_objects(&self, query: ListQuery) -> Result<Listing, Error> {
-        let wire = Wire::new(query.headers)?;
+        let wire = Wire::for_document("ListBucketResult", query.headers)?;
         match query.paging {
             Paging::V1 { marker } => {
                 let sent = self
@@ -239,7 +243,7 @@ impl S3Backend {
 
     /// A cheap request that shows whether the store answers and knows us: ListBuckets.
     pub async fn ping(&self) -> Result<(), Error> {
-        let wire = Wire::new(HeaderMap::new())?;
+        let wire = Wire::for_document("ListAllMyBucketsResult", HeaderMap::new())?;
         finish(self.client.list_buckets().customize().interceptor(wire.clone()).send(), &wire).await.map(|_| ())
     }
 }
@@ -249,16 +253,28 @@ impl S3Backend {
 struct Wire {
     request: Arc<Vec<(HeaderName, String)>>,
     answer: Arc<Mutex<HeaderMap>>,
+    /// The element that the document of a success has to be, where there is one.
+    document: Option<&'static str>,
 }
 
 impl Wire {
     fn new(headers: HeaderMap) -> Result<Self, Error> {
+        Self::expecting(None, headers)
+    }
+
+    /// The SDK reads any document, takes what it knows and misses nothing: a page of somebody else, or the first half of a listing,
+    /// would pass for a short or empty listing, by which clients may delete files.
+    fn for_document(element: &'static str, headers: HeaderMap) -> Result<Self, Error> {
+        Self::expecting(Some(element), headers)
+    }
+
+    fn expecting(document: Option<&'static str>, headers: HeaderMap) -> Result<Self, Error> {
         let mut request = Vec::with_capacity(headers.len());
         for (name, value) in &headers {
             let text = std::str::from_utf8(value.as_bytes()).map_err(|e| Error::NotSent(e.into()))?;
             request.push((name.clone(), text.to_owned()));
         }
-        Ok(Self { request: Arc::new(request), answer: Arc::default() })
+        Ok(Self { request: Arc::new(request), answer: Arc::default(), document })
     }
 
     fn take_answer(&self) -> HeaderMap {
@@ -295,6 +311,36 @@ impl Intercept for Wire {
         }
         Ok(())
     }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer = context.response();
+        match self.document {
+            Some(element) if answer.status().is_success() && !is_whole(answer.body().bytes().unwrap_or_default(), element) => {
+                Err(format!("the answer is not a whole {element}").into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a document that could be read ends where this element does.
+fn is_whole(document: &[u8], element: &str) -> bool {
+    let document = document.trim_ascii_end();
+    let Some(last) = document.iter().rposition(|byte| *byte == b'<') else { return false };
+    let tag = &document[last + 1..];
+    match tag.strip_prefix(b"/") {
+        Some(end) => end.strip_suffix(b">").is_some_and(|name| name.trim_ascii_end() == element.as_bytes()),
+        // An empty element, as the answer to a quiet DeleteObjects may be.
+        None => {
+            tag.ends_with(b"/>")
+                && tag.strip_prefix(element.as_bytes()).is_some_and(|rest| matches!(rest.first(), Some(b' ' | b'/')))
+        }
+    }
 }
 
 fn header_map(response: &HttpResponse) -> HeaderMap {
@@ -328,20 +374,20 @@ where
         SdkError::ServiceError(refused) => {
             let raw = refused.raw();
             let meta = refused.err().meta();
-            Error::Refused(Refusal {
+            Error::Refused(Box::new(Refusal {
                 status: raw.status().as_u16(),
                 code: meta.code().unwrap_or("Unknown").to_owned(),
                 message: meta.message().unwrap_or_default().to_owned(),
                 headers: header_map(raw),
-            })
+            }))
         }
         // An error answer without the XML that the SDK looks for still has a status that means something.
-        SdkError::ResponseError(answer) if answer.raw().status().as_u16() >= 300 => Error::Refused(Refusal {
+        SdkError::ResponseError(answer) if answer.raw().status().as_u16() >= 300 => Error::Refused(Box::new(Refusal {
             status: answer.raw().status().as_u16(),
             code: "Unknown".to_owned(),
             message: String::new(),
             headers: header_map(answer.raw()),
-        }),
+        })),
         SdkError::ResponseError(answer) => Error::Garbled(Box::new(SdkError::<E, HttpResponse>::ResponseError(answer))),
         SdkError::TimeoutError(late) => Error::TimedOut(Box::new(SdkError::<E, HttpResponse>::TimeoutError(late))),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
@@ -349,34 +395,6 @@ where
         }
         SdkError::DispatchFailure(failure) => Error::Unreachable(Box::new(SdkError::<E, HttpResponse>::DispatchFailure(failure))),
         other => Error::NotSent(Box::new(other)),
-    }
-}
-
-/// The sealed body on its way out: exact length known, never repeated.
-struct PutBody {
-    body: SealedBody,
-    left: u64,
-}
-
-impl http_body::Body for PutBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_next(cx);
-        polled.map(|item| {
-            item.map(|piece| match piece {
-                Ok(bytes) => {
-                    self.left = self.left.saturating_sub(bytes.len() as u64);
-                    Ok(http_body::Frame::data(bytes))
-                }
-                Err(error) => Err(error.into()),
-            })
-        })
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(self.left)
     }
 }
 
@@ -447,4 +465,31 @@ fn prefixes(found: Option<Vec<aws_sdk_s3::types::CommonPrefix>>, names: Names) -
 
 fn instant(at: DateTime) -> (i64, u32) {
     (at.secs(), at.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_whole_when_it_ends_with_its_element() {
+        for (document, whole) in [
+            ("<?xml version=\"1.0\"?>\n<R xmlns=\"u\"><A/></R>", true),
+            ("<R></R >\n\n", true),
+            ("<R/>", true),
+            ("<R xmlns=\"u\" />", true),
+            ("<R><A>1</A>", false),
+            ("<R><R/", false),
+            ("<R><A/>", false),
+            ("<R><RR/>", false),
+            ("<html></html>", false),
+            ("<R></R", false),
+            ("</>", false),
+            ("<", false),
+            ("R/>", false),
+            ("", false),
+        ] {
+            assert_eq!(is_whole(document.as_bytes(), "R"), whole, "{document}");
+        }
+    }
 }

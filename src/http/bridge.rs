@@ -48,7 +48,8 @@ pub async fn handle(
     let record = RequestRecord::new(RequestId::fresh());
     let mut log = RequestLog::start(record.clone(), req.method().as_str(), req.peer_addr());
     let span = tracing::info_span!("request", request_id = %record.id());
-    let is_head = req.method() == actix_web::http::Method::HEAD;
+    let asked =
+        Asked { head: req.method() == actix_web::http::Method::HEAD, http_10: req.version() < actix_web::http::Version::HTTP_11 };
 
     let answer = match head_of(&req) {
         Ok(head) if is_form_upload(head.method_ref(), head.headers_ref()) => {
@@ -67,7 +68,14 @@ pub async fn handle(
         }
         Err(refusal) => refuse(refusal),
     };
-    reply(answer, is_head, record, log, span)
+    reply(answer, asked, record, log, span)
+}
+
+/// What of the request decides the shape of its answer.
+#[derive(Clone, Copy)]
+struct Asked {
+    head: bool,
+    http_10: bool,
 }
 
 /// A request's head in the protocol library's types.
@@ -191,25 +199,43 @@ fn refuse(error: S3Error) -> http::Response<Body> {
 
 /// The answer in actix-web's types, with the request id on it, the statuses that the protocol library leaves as they are put right.
 fn reply(
-    answer: http::Response<Body>,
-    is_head: bool,
+    mut answer: http::Response<Body>,
+    asked: Asked,
     record: RequestRecord,
     mut log: RequestLog,
     span: tracing::Span,
 ) -> HttpResponse<ReplyBody> {
+    let is_head = asked.head;
+    // HTTP/1.0 ends a body of unknown length by closing the connection: one that broke off would look whole.
+    if asked.http_10
+        && !is_head
+        && http_body::Body::size_hint(answer.body()).exact().is_none()
+        && !answer.headers().contains_key(header::CONTENT_LENGTH)
+    {
+        let mut error = S3Error::with_message(
+            S3ErrorCode::Custom("HttpVersionNotSupported".into()),
+            "This answer has no length that HTTP/1.0 could carry; ask with HTTP/1.1.",
+        );
+        error.set_status_code(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
+        answer = refuse(error);
+    }
     let (mut parts, mut body) = answer.into_parts();
     let status = match parts.status {
         StatusCode::OK if is_head && parts.headers.contains_key(header::CONTENT_RANGE) => StatusCode::PARTIAL_CONTENT,
         status => status,
     };
     if (status.is_client_error() || status.is_server_error())
-        && let Some(document) = body.take_bytes()
+        && let Some(document) = body.bytes().filter(|document| !document.is_empty())
     {
         let named = name_request(&document, record.id());
         if let Some(code) = element(&named, b"Code").and_then(|code| std::str::from_utf8(code).ok()) {
             record.set_error_code(code);
         }
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(named.len()));
+        // An error that brings headers of its own loses the one that the protocol library gives the document.
+        if named.starts_with(b"<") {
+            parts.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/xml"));
+        }
         body = Body::from(named);
     }
     log.answer(status.as_u16());
@@ -220,8 +246,9 @@ fn reply(
     let size = match (announced, known) {
         _ if bodyless => BodySize::None,
         (Some(length), _) => BodySize::Sized(length),
+        // The empty body of HEAD says nothing about the length that GET would answer with.
+        (None, _) if is_head => BodySize::None,
         (None, Some(length)) => BodySize::Sized(length),
-        (None, None) if is_head => BodySize::None,
         (None, None) => BodySize::Stream,
     };
     let status =

@@ -469,7 +469,8 @@ pub fn range_is_usable(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(http::header::RANGE).iter();
     match (values.next(), values.next()) {
         (None, _) => true,
-        (Some(value), None) => value.to_str().is_ok_and(|text| s3s::dto::Range::parse(text).is_ok()),
+        // The protocol library reads a suffix without digits as one of length 0, which no object satisfies.
+        (Some(value), None) => value.to_str().is_ok_and(|text| text != "bytes=-" && s3s::dto::Range::parse(text).is_ok()),
         (Some(_), Some(_)) => false,
     }
 }

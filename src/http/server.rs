@@ -117,6 +117,8 @@ pub fn serve_s3(
     .keep_alive(settings.keep_alive)
     .client_request_timeout(settings.request_header_timeout)
     .client_disconnect_timeout(Duration::from_secs(5))
+    // A client that closes its half has gone away: what works for it is freed at once and not when the answer cannot be written.
+    .h1_allow_half_closed(false)
     .shutdown_timeout(settings.shutdown_timeout.as_secs())
     .tcp_nodelay(true)
     .h1_write_buffer_size(WRITE_BUFFER)

@@ -99,4 +99,20 @@ mod tests {
         assert!(matches!(client(Some(&path)), Err(TlsError::NoCertificate { .. })));
         assert!(client(None).is_ok());
     }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["one", "two"] {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            std::fs::write(path(&format!("{name}.pem")), made.cert.pem()).unwrap();
+            std::fs::write(path(&format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+        }
+        assert!(server(&path("one.pem"), &path("one.key")).is_ok());
+        assert!(client(Some(&path("one.pem"))).is_ok());
+        assert!(matches!(server(&path("one.pem"), &path("two.key")), Err(TlsError::Unusable { .. })));
+        assert!(matches!(server(&path("one.key"), &path("one.key")), Err(TlsError::NoCertificate { .. })));
+        assert!(matches!(server(&path("one.pem"), &path("one.pem")), Err(TlsError::Pem { .. })));
+    }
 }

@@ -2,7 +2,6 @@
 
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error as DeleteLineError,
-    ObjectVersionId,
 };
 use s3s::{S3Request, S3Response};
 
@@ -16,7 +15,7 @@ impl Gateway {
     pub(super) async fn delete_one(&self, req: S3Request<DeleteObjectInput>) -> Result<S3Response<DeleteObjectOutput>, Error> {
         let sent = headers::for_read(&req.headers, &req.extensions)?;
         let object = ObjectName { bucket: req.input.bucket, key: req.input.key };
-        let select = Select { object, version_id: req.input.version_id.map(String::from), headers: sent, range: None };
+        let select = Select { object, version_id: req.input.version_id, headers: sent, range: None };
         let answer = self.backend.delete_object(select).await?;
         Ok(S3Response::with_headers(DeleteObjectOutput::default(), headers::for_client(answer.headers)))
     }
@@ -33,7 +32,7 @@ impl Gateway {
             }
             objects.push(DeleteOne {
                 key: line.key,
-                version_id: line.version_id.map(String::from),
+                version_id: line.version_id,
                 etag: line.e_tag.map(|tag| headers::unmark_etags(tag.value())),
             });
         }
@@ -48,7 +47,7 @@ impl Gateway {
                     .into_iter()
                     .map(|line| DeletedObject {
                         key: line.key,
-                        version_id: line.version_id.map(ObjectVersionId::from),
+                        version_id: line.version_id,
                         delete_marker: line.delete_marker,
                         delete_marker_version_id: line.delete_marker_version_id,
                     })
@@ -60,7 +59,7 @@ impl Gateway {
                     .into_iter()
                     .map(|line| DeleteLineError {
                         key: line.key,
-                        version_id: line.version_id.map(ObjectVersionId::from),
+                        version_id: line.version_id,
                         code: line.code,
                         message: line.message,
                     })

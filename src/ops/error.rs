@@ -212,7 +212,7 @@ fn key_failure(cause: &keys::Error) -> S3Error {
 
 fn store_failure(cause: backend::Error) -> S3Error {
     match cause {
-        backend::Error::Refused(refusal) => refused(refusal),
+        backend::Error::Refused(refusal) => refused(*refusal),
         backend::Error::Unreachable(_) | backend::Error::TimedOut(_) => {
             tracing::error!(cause = %chain(&cause), "the store failed");
             S3Error::with_message(

@@ -37,7 +37,7 @@ impl Gateway {
         let read = Read {
             gateway: self,
             object: ObjectName { bucket: req.input.bucket, key: req.input.key },
-            version_id: req.input.version_id.map(String::from),
+            version_id: req.input.version_id,
             conditions: headers::for_read(&req.headers, &req.extensions)?,
             guards: headers::guards(&req.headers, &req.extensions),
             wanted: Wanted::new(req.input.range.as_ref()),

@@ -10,7 +10,7 @@ use crate::backend::{ObjectName, Select};
 impl Gateway {
     pub(super) async fn head(&self, req: S3Request<HeadObjectInput>) -> Result<S3Response<HeadObjectOutput>, Error> {
         let object = ObjectName { bucket: req.input.bucket, key: req.input.key };
-        let version_id = req.input.version_id.map(String::from);
+        let version_id = req.input.version_id;
         let sent = headers::for_read(&req.headers, &req.extensions)?;
         let select = Select { object: object.clone(), version_id: version_id.clone(), headers: sent, range: None };
         let answer = self.backend.head_object(select).await?;

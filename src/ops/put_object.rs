@@ -30,6 +30,10 @@ impl Gateway {
             // The store saw a short body; why it was short is what the client needs to know.
             Err(store) => return Err(outcome.take_error().map_or(Error::Backend(store), Error::Body)),
         };
+        // Whoever answers without one is no S3 store, and whether it kept the object nobody knows.
+        if !answer.headers.contains_key(http::header::ETAG) {
+            return Err(Error::Internal("the store gave no ETag"));
+        }
         let mut shown = headers::for_client_object(answer.headers);
         if let Some(checksum) = verified.get() {
             shown.extend(checksum_headers(checksum));

@@ -1,7 +1,7 @@
 //! What the tests of the gateway share: an embedded store in this process, the real binary in front of it, SDK clients for both.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -38,12 +38,17 @@ impl Site {
 
     /// The same, with more TOML for the gateway's configuration.
     pub async fn start_with(more: &str) -> Self {
+        Self::launch(|launch| launch.more(more)).await
+    }
+
+    /// The same, with everything about the gateway that [`Launch`] offers.
+    pub async fn launch(adapt: impl FnOnce(Launch) -> Launch) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         let store = Store::open(&folder.path().join("store"), store::Options::default()).expect("store opens");
         let credentials = vec![(AT_STORE.0.to_owned(), AT_STORE.1.to_owned())];
         let running = store::serve(store.clone(), "127.0.0.1:0".parse().expect("address"), credentials).expect("store listens");
         let store_addr = running.addr();
-        let gateway = Process::start(folder.path(), store_addr, more);
+        let gateway = adapt(Launch::new(folder.path(), store_addr)).start();
         Self { store, store_addr, _running: running, gateway, folder }
     }
 
@@ -64,6 +69,135 @@ impl Site {
     }
 }
 
+/// How a gateway is started.
+pub struct Launch {
+    folder: PathBuf,
+    store: SocketAddr,
+    more: String,
+    environment: Vec<(String, String)>,
+    kms: Option<Kms>,
+    s3: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// A key in a key service.
+#[derive(Clone)]
+pub struct Kms {
+    pub endpoint: String,
+    pub arn: String,
+}
+
+/// The gateway's credentials at the key service. LocalStack takes the account from the first and does not look at the second.
+pub const AT_KMS: (&str, &str) = ("test", "kms-secret-key-0123456789");
+
+impl Launch {
+    /// Over this store, with a keyring in a folder that may already hold one (so that several instances share it).
+    pub fn new(folder: &Path, store: SocketAddr) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            store,
+            more: String::new(),
+            environment: Vec::new(),
+            kms: None,
+            s3: free_address(),
+            admin: free_address(),
+        }
+    }
+
+    /// More TOML for the configuration.
+    pub fn more(mut self, toml: &str) -> Self {
+        self.more.push_str(toml);
+        self
+    }
+
+    /// A setting of a section that the configuration of the tests has already, by its environment variable.
+    pub fn set(mut self, variable: &str, value: &str) -> Self {
+        self.environment.push((variable.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A key in a key service in place of the keyring.
+    pub fn kms(mut self, kms: Kms) -> Self {
+        self.kms = Some(kms);
+        self
+    }
+
+    /// Writes the configuration file.
+    pub fn write(&self) -> PathBuf {
+        let key = match &self.kms {
+            Some(Kms { endpoint, arn }) => format!("kind = \"kms\"\nkey_arn = \"{arn}\"\nendpoint = \"{endpoint}\""),
+            None => {
+                let keyring = self.folder.join("keyring");
+                if !keyring.exists() {
+                    let made = ciphergate().args(["keygen", "--out"]).arg(&keyring).output().expect("keygen runs");
+                    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+                }
+                format!("kind = \"keyring\"\nfile = \"{}\"", keyring.display())
+            }
+        };
+        let text = format!(
+            r#"{}
+[listen]
+address = "{}"
+[admin]
+address = "{}"
+[server]
+workers = 2
+shutdown_timeout_secs = 5
+[backend]
+endpoint = "http://{}"
+region = "us-east-1"
+access_key_id = "{}"
+secret_access_key = "{}"
+[[keys]]
+label = "local"
+{key}
+[encryption]
+key = "local"
+[[clients]]
+name = "test"
+access_key_id = "{}"
+secret_access_key = "{}"
+"#,
+            self.more, self.s3, self.admin, self.store, AT_STORE.0, AT_STORE.1, CLIENT.0, CLIENT.1,
+        );
+        let path = self.folder.join(format!("gateway-{}.toml", self.s3.port()));
+        let mut file = fs::File::create(&path).expect("config file");
+        file.set_permissions(fs::Permissions::from_mode(0o600)).expect("mode");
+        file.write_all(text.as_bytes()).expect("config is written");
+        path
+    }
+
+    /// The command with this configuration and environment.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = ciphergate();
+        command.arg(name).arg("--config").arg(self.write()).envs(self.environment.iter().cloned());
+        if self.kms.is_some() {
+            command.env("AWS_ACCESS_KEY_ID", AT_KMS.0).env("AWS_SECRET_ACCESS_KEY", AT_KMS.1);
+        }
+        command
+    }
+
+    /// Starts the gateway and waits until it listens.
+    pub fn start(self) -> Process {
+        let log = self.folder.join(format!("gateway-{}.log", self.s3.port()));
+        let child = self
+            .command("serve")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log).expect("log file"))
+            .spawn()
+            .expect("the gateway starts");
+        let mut process = Process { child, s3: self.s3, admin: self.admin, log };
+        process.wait_listening();
+        process
+    }
+}
+
+fn ciphergate() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_ciphergate"))
+}
+
 /// A running gateway.
 pub struct Process {
     child: Child,
@@ -73,69 +207,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the binary in a folder that may already hold its keyring (so that several instances share it).
-    pub fn start(folder: &Path, store: SocketAddr, more: &str) -> Self {
-        let (s3, admin) = (free_address(), free_address());
-        let keyring = folder.join("keyring");
-        if !keyring.exists() {
-            let made = Command::new(env!("CARGO_BIN_EXE_ciphergate"))
-                .args(["keygen", "--out"])
-                .arg(&keyring)
-                .output()
-                .expect("keygen runs");
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        }
-        let name = s3.port();
-        let config = folder.join(format!("gateway-{name}.toml"));
-        let text = format!(
-            r#"{more}
-[listen]
-address = "{s3}"
-[admin]
-address = "{admin}"
-[server]
-workers = 2
-shutdown_timeout_secs = 5
-[backend]
-endpoint = "http://{store}"
-region = "us-east-1"
-access_key_id = "{}"
-secret_access_key = "{}"
-[[keys]]
-label = "local"
-kind = "keyring"
-file = "{}"
-[encryption]
-key = "local"
-[[clients]]
-name = "test"
-access_key_id = "{}"
-secret_access_key = "{}"
-"#,
-            AT_STORE.0,
-            AT_STORE.1,
-            keyring.display(),
-            CLIENT.0,
-            CLIENT.1,
-        );
-        let mut file = fs::File::create(&config).expect("config file");
-        file.set_permissions(fs::Permissions::from_mode(0o600)).expect("mode");
-        file.write_all(text.as_bytes()).expect("config is written");
-        let log = folder.join(format!("gateway-{name}.log"));
-        let child = Command::new(env!("CARGO_BIN_EXE_ciphergate"))
-            .args(["serve", "--config"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(&log).expect("log file"))
-            .spawn()
-            .expect("the gateway starts");
-        let mut process = Self { child, s3, admin, log };
-        process.wait_ready();
-        process
-    }
-
-    fn wait_ready(&mut self) {
+    fn wait_listening(&mut self) {
         let until = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(self.s3).is_err() {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -163,15 +235,64 @@ secret_access_key = "{}"
 
     /// SIGTERM; returns how it ended.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
+        self.ask_to_stop();
+        self.child.wait().expect("the gateway ends")
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn ask_to_stop(&self) {
         let sent = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().expect("kill runs");
         assert!(sent.success());
-        self.child.wait().expect("the gateway ends")
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().expect("the gateway can be asked")
+    }
+
+    /// GET on the listener for health and metrics: status and body.
+    pub fn probe(&self, path: &str) -> std::io::Result<(u16, String)> {
+        let mut socket = TcpStream::connect(self.admin)?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::InvalidData)?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
+        Ok((status, body.to_owned()))
+    }
+
+    /// Requests that it works on, as its metrics say.
+    pub fn in_flight(&self) -> u64 {
+        let (_, metrics) = self.probe("/metrics").expect("metrics");
+        let value = metrics.lines().find_map(|line| line.strip_prefix("ciphergate_requests_in_flight "));
+        // A gauge that was never touched is not shown.
+        value.map_or(0, |value| value.trim().parse().expect("a number"))
+    }
+
+    /// Waits until it works on so many requests.
+    pub async fn wait_in_flight(&self, wanted: u64, patience: Duration) {
+        wait_until(patience, || self.in_flight() == wanted).await;
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn wait_ready(&self) {
+        wait_until(Duration::from_secs(20), || self.probe("/readyz").is_ok_and(|(status, _)| status == 200)).await;
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Waits until something becomes true.
+pub async fn wait_until(patience: Duration, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + patience;
+    while !is_so() {
+        assert!(Instant::now() < until, "waited {patience:?} in vain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -183,6 +304,8 @@ pub fn client(addr: SocketAddr, (access_key, secret_key): (&str, &str)) -> Clien
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new(access_key, secret_key, None, None, "test"))
         .force_path_style(true)
+        // Without TLS: reading the system's authorities would take longer than most tests.
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -208,6 +331,16 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// The HTTP status of a failed call.
+pub fn status<T: std::fmt::Debug, E: std::fmt::Debug>(
+    outcome: Result<T, aws_sdk_s3::error::SdkError<E, aws_sdk_s3::config::http::HttpResponse>>,
+) -> u16 {
+    match outcome {
+        Ok(output) => panic!("expected an error, got {output:?}"),
+        Err(error) => error.raw_response().unwrap_or_else(|| panic!("no answer: {error:?}")).status().as_u16(),
+    }
 }
 
 /// The S3 error code of a failed call.

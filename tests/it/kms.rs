@@ -2,6 +2,8 @@
 //!
 //! `tests/run` starts LocalStack and says where it is.
 
+mod gateway;
+
 use crate::provider_contract::{Subject, context, fingerprint, provider_contract};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;

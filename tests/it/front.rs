@@ -1,0 +1,8 @@
+//! The front over the wire: bridge, gate and forward way, with operations and a store made for the test.
+
+#[path = "front/bridge.rs"]
+mod bridge;
+#[path = "front/forward.rs"]
+mod forward;
+#[path = "front/site.rs"]
+mod site;
