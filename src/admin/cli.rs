@@ -32,12 +32,16 @@ pub enum Command {
     Keygen(KeygenArgs),
     /// Run the embedded S3 store alone, for tests and benchmarks. It does not encrypt.
     Store(StoreArgs),
+    /// Ask a running gateway whether it is alive; for container health checks.
+    Healthcheck(HealthcheckArgs),
+    /// Print a commented example of the configuration file.
+    Example,
 }
 
 /// Where the configuration comes from: the file, then CIPHERGATE_... variables, then these flags.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// Configuration file (TOML); deploy/ciphergate.example.toml explains every setting.
+    /// Configuration file (TOML); `ciphergate example` explains every setting.
     #[arg(long, short, env = "CIPHERGATE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address for S3 clients, in place of listen.address.
@@ -123,6 +127,16 @@ pub struct StoreArgs {
     /// Force every object to the disk before its upload is answered.
     #[arg(long)]
     pub fsync: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// Address that the gateway serves health and metrics on.
+    #[arg(long, env = "CIPHERGATE_ADMIN__ADDRESS", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    pub admin: SocketAddr,
+    /// Ask whether it is ready for requests, not only alive.
+    #[arg(long)]
+    pub ready: bool,
 }
 
 #[cfg(test)]

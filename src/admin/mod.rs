@@ -5,6 +5,7 @@
 mod check;
 pub mod cli;
 mod dev;
+mod healthcheck;
 mod keygen;
 mod serve;
 mod store;
@@ -36,6 +37,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Store(args) => store::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(&args),
+        Command::Example => {
+            print!("{}", crate::config::render::example());
+            Ok(())
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,11 @@
 //! From the configuration as written to the one as meant: what single values cannot say.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::{Origin, Problems};
-use super::secret::{FileError, Secret, check_private_file};
+use super::secret::{FileError, Secret, check_private_file, open_file};
 use super::setting::{Setting, Shown};
 use super::source::FileText;
 use super::values::*;
@@ -72,7 +71,7 @@ fn file(setting: &Setting<PathBuf>, check: fn(&Path) -> Result<(), FileError>, p
 }
 
 fn readable(path: &Path) -> Result<(), FileError> {
-    if File::open(path)?.metadata()?.is_file() { Ok(()) } else { Err(FileError::NotAFile) }
+    open_file(path).map(|_| ())
 }
 
 /// A secret that stands either in place or in a file; the inner `None` when neither is given.

@@ -159,7 +159,7 @@ section! {
         label: Label, Required = r#""main""#;
         /// "kms" for AWS KMS, "keyring" for a local file made by `ciphergate keygen`.
         kind: KeyKind, Required = r#""kms""#;
-        /// kms: ARN of the key. Its region is the one that is called. Aliases are refused.
+        /// kms: ARN of the key. Its region is the one that is called, always with the credentials of the standard AWS chain. Aliases are refused.
         key_arn: KeyArn, Optional = r#""arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab""#;
         /// kms: base address of the key service. Without it, AWS KMS.
         endpoint: Endpoint, Optional = r#""https://kms.example.com""#;

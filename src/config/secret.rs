@@ -30,7 +30,7 @@ impl Secret {
 
     /// Reads a secret from `path`: UTF-8, one trailing line break dropped, refused when others can read the file.
     pub fn from_file(path: &Path) -> Result<Self, FileError> {
-        let file = File::open(path)?;
+        let file = open_file(path)?;
         check_private(&file.metadata()?)?;
         // Room for everything from the start: a buffer that grows leaves unwiped copies behind.
         let mut text = Zeroizing::new(String::with_capacity(FILE_LEN_MAX as usize + 1));
@@ -98,7 +98,13 @@ impl FileError {
 /// to unprivileged services in that form (systemd credentials, Kubernetes secrets with a group).
 pub fn check_private_file(path: &Path) -> Result<(), FileError> {
     // Opening proves that this user can read it.
-    check_private(&File::open(path)?.metadata()?)
+    check_private(&open_file(path)?.metadata()?)
+}
+
+/// Opens a regular file and nothing else: opening a pipe would wait for its other end.
+pub(super) fn open_file(path: &Path) -> Result<File, FileError> {
+    let is_file = std::fs::metadata(path)?.is_file();
+    if is_file { Ok(File::open(path)?) } else { Err(FileError::NotAFile) }
 }
 
 fn check_private(metadata: &Metadata) -> Result<(), FileError> {

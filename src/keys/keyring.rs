@@ -284,7 +284,9 @@ fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
         return Err(KeyringError::NotAFile(path.into()));
     }
     let mode = meta.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    // As for every secret file: root's own may let the group of an unprivileged service read it (config::check_private_file says why).
+    let forbidden = if meta.uid() == 0 && !rustix::process::geteuid().is_root() { 0o037 } else { 0o077 };
+    if mode & forbidden != 0 {
         return Err(KeyringError::TooOpen { path: path.into(), mode });
     }
     if meta.len() > FILE_LEN_MAX {

@@ -1,0 +1,121 @@
+//! Holds the walls of docs/ARCHITECTURE.md: which room names which other room, and which outside crates it names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROOMS: [&str; 13] =
+    ["crypto", "format", "stream", "keys", "backend", "auth", "ops", "http", "observe", "config", "store", "admin", "app"];
+
+/// A room and the rooms it may name; one that is not here may name all.
+const MAY_SEE: [(&str, &[&str]); 11] = [
+    ("crypto", &[]),
+    ("format", &["crypto"]),
+    ("stream", &["crypto", "format"]),
+    ("keys", &["crypto", "format", "observe"]),
+    ("backend", &["stream", "observe"]),
+    ("auth", &["observe"]),
+    ("ops", &["crypto", "format", "stream", "keys", "backend", "observe"]),
+    ("http", &["auth", "backend", "ops", "observe"]),
+    ("observe", &[]),
+    ("config", &[]),
+    ("store", &[]),
+];
+
+/// An outside crate and the places that may name it: a room, or one file of it.
+const CRATES: [(&str, &[&str]); 9] = [
+    ("actix_web", &["http", "admin"]),
+    ("aws_sdk_s3", &["backend/sdk.rs"]),
+    ("aws_sdk_kms", &["keys/kms.rs"]),
+    ("aws_config", &["app", "backend/sdk.rs", "keys/kms.rs", "keys/kms"]),
+    ("chacha20poly1305", &["crypto"]),
+    ("rusqlite", &["store"]),
+    ("s3s", &["auth", "ops", "http", "store", "app"]),
+    ("serde", &["config", "keys/keyring.rs"]),
+    ("tokio", &["admin", "app", "auth", "backend", "http", "keys", "ops", "store"]),
+];
+
+#[test]
+fn every_room_keeps_to_its_walls() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    assert!(files.len() > 40, "the sources were not found");
+    let mut wrong = Vec::new();
+    for path in files {
+        let place = path.strip_prefix(&root).expect("below src").to_string_lossy().replace('\\', "/");
+        wrong.extend(violations(&place, &fs::read_to_string(&path).expect("source")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_violation_is_found() {
+    assert_eq!(violations("format/footer.rs", "use crate::crypto::Suite;"), Vec::<String>::new());
+    assert_eq!(violations("backend/sdk.rs", "use crate::keys::Keys;").len(), 1);
+    assert_eq!(violations("backend/sdk.rs", "let x: crate::crypto::DataKey;").len(), 1);
+    assert_eq!(violations("crypto/seal.rs", "use tokio::time;").len(), 1);
+    assert_eq!(violations("ops/list.rs", "use aws_sdk_s3::Client;").len(), 1);
+    assert_eq!(violations("http/bridge.rs", "use crate::{auth, keys};").len(), 1);
+    assert_eq!(violations("crypto/seal.rs", "// tokio::time is far away"), Vec::<String>::new());
+    assert_eq!(violations("observe/trace.rs", "let silent = \"aws_sdk_s3::operation\";"), Vec::<String>::new());
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("folder") {
+        let path = entry.expect("entry").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn violations(place: &str, text: &str) -> Vec<String> {
+    let Some((room, _)) = place.split_once('/') else { return Vec::new() };
+    let mut wrong = Vec::new();
+    for line in text.lines().map(code_of) {
+        if let Some((_, allowed)) = MAY_SEE.iter().find(|(name, _)| *name == room) {
+            for seen in rooms_named(&line) {
+                if seen != room && !allowed.contains(&seen) {
+                    wrong.push(format!("{place} names {seen}: {line}"));
+                }
+            }
+        }
+        for (name, allowed) in CRATES {
+            let inside = allowed.iter().any(|prefix| place == *prefix || place.starts_with(&format!("{prefix}/")));
+            if !inside && names_crate(&line, name) {
+                wrong.push(format!("{place} names {name}: {line}"));
+            }
+        }
+    }
+    wrong
+}
+
+/// A line without its comment and without what stands in quotes.
+fn code_of(line: &str) -> String {
+    let line = line.split("//").next().unwrap_or_default();
+    line.split('"').step_by(2).collect()
+}
+
+fn rooms_named(line: &str) -> BTreeSet<&'static str> {
+    let mut seen = BTreeSet::new();
+    for (at, _) in line.match_indices("crate::") {
+        let rest = &line[at + "crate::".len()..];
+        let list = rest.strip_prefix('{').map_or(rest, |list| list.split('}').next().unwrap_or(list));
+        let words = if list.len() == rest.len() { vec![rest] } else { list.split(',').map(str::trim).collect() };
+        for word in words {
+            let name: String = word.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            seen.extend(ROOMS.into_iter().find(|room| *room == name));
+        }
+    }
+    seen
+}
+
+fn names_crate(line: &str, name: &str) -> bool {
+    line.match_indices(&format!("{name}::")).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        before.is_none_or(|c| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
+    })
+}
