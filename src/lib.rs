@@ -2,7 +2,7 @@
 //!
 //! The rooms, from the heart outwards (docs/ARCHITECTURE.md says what each may see):
 //!
-//! - [`crypto`], [`format`], [`stream`]: the object format, sealing and opening. No I/O, no clock, no runtime, no HTTP;
+//! - [`crypto`], [`mod@format`], [`stream`]: the object format, sealing and opening. No I/O, no clock, no runtime, no HTTP;
 //!   they build alone with `--no-default-features`.
 //! - `keys`: where data keys come from. `backend`: the store behind us. `auth`: who is asking. `ops`: the S3 operations that
 //!   touch object data. `http`: the front. `observe`: logs and metrics. `config`: the configuration. `store`: the embedded
