@@ -164,9 +164,12 @@ def test_body_shorter_than_content_length(site, bucket, sent):
 def test_body_longer_than_content_length(site, bucket):
     """What follows the declared length is no part of the object, and no second request either."""
     answer = raw.put(site, bucket, "k", BODY + b"GET / HTTP/1.1\r\n\r\n", length=len(BODY))
-    assert answer is not None and answer.status in (200, 400), answer
-    if answer.status == 200:
+    # A client that closes its half counts as gone, so a broken connection is an answer too.
+    assert answer is None or answer.status in (200, 400), answer
+    if site.stored(bucket):
         assert site.s3.get_object(Bucket=bucket, Key="k")["Body"].read() == BODY
+    else:
+        assert answer is None or answer.status == 400
 
 
 @contextlib.contextmanager
