@@ -13,81 +13,15 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::error::PayloadError;
 use bytes::Bytes;
 use futures::Stream;
-use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
-use s3s::stream::upload_stream::UploadStreamError;
-use s3s::{S3Error, S3ErrorCode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::observe::request::{RequestLog, RequestRecord};
+use crate::ops::BodyFault;
 
 /// Pieces of a request body that may wait between the connection and whoever reads them. actix-web hands out pieces of up to
 /// 32 KiB and stops reading its socket when nobody takes them, so this bounds the memory of one upload in this room.
 const PIECES_WAITING_MAX: usize = 4;
-
-/// Why a request body did not arrive as it was announced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BodyFault {
-    /// The client closed the connection, or stopped, before the announced length was there.
-    #[error("the client ended before the announced body was complete")]
-    Short,
-    /// The transfer coding of the body is broken.
-    #[error("the framing of the request body is broken")]
-    Framing,
-    /// No byte arrived for longer than the idle limit.
-    #[error("no byte of the request body arrived within the idle limit")]
-    Idle,
-    /// An aws-chunked body ended after its last data, but without the empty chunk that has to end it.
-    #[error("the aws-chunked body ended without its final chunk")]
-    FinalChunkMissing,
-}
-
-impl BodyFault {
-    /// The error a client gets for it.
-    #[must_use]
-    pub fn to_s3_error(self) -> S3Error {
-        match self {
-            Self::Short | Self::Framing | Self::FinalChunkMissing => S3Error::new(S3ErrorCode::IncompleteBody),
-            Self::Idle => S3Error::new(S3ErrorCode::RequestTimeout),
-        }
-    }
-}
-
-/// Finds out what the client has to be told about an error that reading its body gave, looking through the protocol library's
-/// wrappers. `None`: the error is not the client's doing.
-#[must_use]
-pub fn refusal_of(err: &(dyn StdError + 'static)) -> Option<S3Error> {
-    if let Some(fault) = err.downcast_ref::<BodyFault>() {
-        return Some(fault.to_s3_error());
-    }
-    if let Some(upload) = err.downcast_ref::<UploadStreamError>() {
-        return match upload {
-            UploadStreamError::Underlying(inner) => refusal_of(&**inner),
-            UploadStreamError::Sha256Mismatch => Some(payload_hash_mismatch()),
-            UploadStreamError::LengthMismatch | UploadStreamError::Incomplete => Some(S3Error::new(upload.to_s3_error_code())),
-        };
-    }
-    if let Some(chunked) = err.downcast_ref::<AwsChunkedStreamError>() {
-        return match chunked {
-            AwsChunkedStreamError::Underlying(inner) => refusal_of(&**inner),
-            other => Some(S3Error::new(other.to_s3_error_code())),
-        };
-    }
-    if err.is::<s3s::BodySizeLimitExceeded>() {
-        return Some(S3Error::new(S3ErrorCode::EntityTooLarge));
-    }
-    err.source().and_then(refusal_of)
-}
-
-/// S3's answer to a body whose SHA-256 is not the one in `x-amz-content-sha256`; the protocol library has no code for it.
-fn payload_hash_mismatch() -> S3Error {
-    let mut err = S3Error::with_message(
-        S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into()),
-        "The provided 'x-amz-content-sha256' header does not match what was computed.",
-    );
-    err.set_status_code(http::StatusCode::BAD_REQUEST);
-    err
-}
 
 /// Where the fault of a request body is left for the bridge: whatever the layers between make of the error, the client hears
 /// of its own mistake.
@@ -410,17 +344,5 @@ mod tests {
                 assert_eq!(whole.is_ok(), ok, "cut {cut} in pieces of {piece}");
             }
         }
-    }
-
-    #[test]
-    fn refusals_are_found_through_the_wrappers() {
-        let wrapped: s3s::StdError = Box::new(UploadStreamError::Underlying(Box::new(BodyFault::Short)));
-        assert_eq!(refusal_of(&*wrapped).unwrap().code().as_str(), "IncompleteBody");
-        let nested = AwsChunkedStreamError::Underlying(Box::new(AwsChunkedStreamError::ChunkMetaTooLarge(2, 1)));
-        assert_eq!(refusal_of(&nested).unwrap().code().as_str(), "EntityTooLarge");
-        let hash = refusal_of(&UploadStreamError::Sha256Mismatch).unwrap();
-        assert_eq!((hash.code().as_str(), hash.status_code().unwrap().as_u16()), ("XAmzContentSHA256Mismatch", 400));
-        assert_eq!(refusal_of(&AwsChunkedStreamError::SignatureMismatch).unwrap().code().as_str(), "SignatureDoesNotMatch");
-        assert!(refusal_of(&std::io::Error::other("backend")).is_none());
     }
 }

@@ -4,24 +4,22 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use data_encoding::BASE64;
 use futures::StreamExt;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Extensions, Method, Uri};
 use s3s::config::{S3Config, StaticConfigProvider};
-use s3s::crypto::{self, Checksum};
 use s3s::region::Region;
 use s3s::route::S3Route;
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
+use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
-use super::body::refusal_of;
 use super::route::{Classified, Way, classify, range_is_usable};
 use crate::auth::proof::ExpectedOperation;
 use crate::auth::{Gate, Identities};
 use crate::backend::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder};
 use crate::observe::request::RequestRecord;
 use crate::observe::request_id::RequestId;
+use crate::ops::{self, refusal_of, verify_document};
 
 /// The longest document that is forwarded, in bytes. The largest there is (a lifecycle configuration of 1,000 rules) is smaller.
 const FORWARD_BODY_MAX: usize = 1024 * 1024;
@@ -224,54 +222,12 @@ async fn read_document(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes>
         }
         whole.extend_from_slice(&piece);
     }
-    let trailers = req.trailing_headers.as_ref().and_then(TrailingHeaders::take);
-    if req.headers.contains_key("x-amz-trailer") && trailers.is_none() {
-        return Err(S3Error::new(S3ErrorCode::IncompleteBody));
-    }
-    check_digests(&req.headers, &whole)?;
-    if let Some(trailers) = trailers {
-        check_digests(&trailers, &whole)?;
-        // On the forward way the backend checks it once more; there it has to be a header.
-        for (name, value) in trailers {
-            if let Some(name) = name
-                && name.as_str().starts_with("x-amz-checksum-")
-            {
-                req.headers.insert(name, value);
-            }
-        }
+    // On the forward way the backend checks it once more; there it has to be a header.
+    let checksum = verify_document(&req.headers, req.trailing_headers.clone(), &whole).map_err(ops::Error::into_s3)?;
+    if let Some((name, value)) = checksum {
+        req.headers.insert(name, value);
     }
     Ok(whole.freeze())
-}
-
-fn check_digests(headers: &HeaderMap, body: &[u8]) -> S3Result<()> {
-    fn digest<C: Checksum>(body: &[u8]) -> Vec<u8> {
-        C::checksum(body).as_ref().to_vec()
-    }
-    type Digest = fn(&[u8]) -> Vec<u8>;
-    const KNOWN: &[(&str, Digest)] = &[
-        ("content-md5", digest::<crypto::Md5>),
-        ("x-amz-checksum-crc32", digest::<crypto::Crc32>),
-        ("x-amz-checksum-crc32c", digest::<crypto::Crc32c>),
-        ("x-amz-checksum-crc64nvme", digest::<crypto::Crc64Nvme>),
-        ("x-amz-checksum-md5", digest::<crypto::Md5>),
-        ("x-amz-checksum-sha1", digest::<crypto::Sha1>),
-        ("x-amz-checksum-sha256", digest::<crypto::Sha256>),
-        ("x-amz-checksum-sha512", digest::<crypto::Sha512>),
-        ("x-amz-checksum-xxhash128", digest::<crypto::XxHash128>),
-        ("x-amz-checksum-xxhash3", digest::<crypto::XxHash3>),
-        ("x-amz-checksum-xxhash64", digest::<crypto::XxHash64>),
-    ];
-    for (name, compute) in KNOWN {
-        for value in headers.get_all(*name) {
-            let computed = compute(body);
-            match BASE64.decode(value.as_bytes()) {
-                Ok(declared) if declared == computed => {}
-                Ok(declared) if declared.len() == computed.len() => return Err(S3Error::new(S3ErrorCode::BadDigest)),
-                _ => return Err(S3Error::new(S3ErrorCode::InvalidDigest)),
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What a client hears when the forward way failed. That the backend does not accept the gateway's own signature is the
@@ -298,33 +254,4 @@ fn forward_error(err: ForwardError, record: Option<&RequestRecord>) -> S3Error {
         }
     };
     S3Error::with_source(code, Box::new(err))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(name: &'static str, value: &str) -> HeaderMap {
-        [(HeaderName::from_static(name), value.parse().unwrap())].into_iter().collect()
-    }
-
-    #[test]
-    fn digests_are_compared() {
-        let body = b"hello";
-        for (name, value) in [
-            ("content-md5", "XUFAKrxLKna5cZ2REBfFkg=="),
-            ("x-amz-checksum-crc32", "NhCmhg=="),
-            ("x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00="),
-            ("x-amz-checksum-sha256", "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="),
-            ("x-other", "anything"),
-        ] {
-            check_digests(&headers(name, value), body).unwrap();
-            let other = check_digests(&headers(name, value), b"hallo");
-            assert_eq!(other.is_err(), name != "x-other", "{name}");
-        }
-        let code = |value| check_digests(&headers("content-md5", value), body).unwrap_err().code().as_str().to_owned();
-        assert_eq!(code("1B2M2Y8AsgTpgAmY7PhCfg=="), "BadDigest");
-        assert_eq!(code("!"), "InvalidDigest");
-        assert_eq!(code("NhCmhg=="), "InvalidDigest");
-    }
 }

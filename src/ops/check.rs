@@ -14,7 +14,7 @@ use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256, Sh
 
 use super::Error;
 use crate::format::{ChecksumAlgorithm, ChecksumKind, Footer, ObjectChecksum};
-use crate::stream::{FooterFacts, PlainCheck};
+use crate::stream::{self, FooterFacts, PlainCheck};
 
 const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
 
@@ -110,6 +110,22 @@ impl PlainCheck for BodyCheck {
         }
         Ok(facts)
     }
+}
+
+/// Verifies a document that is held in memory by the rules of a body that streams, and gives the checksum that came with it as the
+/// header it would be, wherever it stood. To be called when the body has been read to its end, so that the trailers are there.
+///
+/// # Errors
+/// As [`BodyCheck::new`], and [`Error::Body`] for a document that is not what was declared.
+pub fn verify_document(
+    headers: &HeaderMap,
+    trailers: Option<TrailingHeaders>,
+    document: &[u8],
+) -> Result<Option<(HeaderName, HeaderValue)>, Error> {
+    let mut check = BodyCheck::new(headers, trailers)?;
+    check.update(document);
+    check.verdict().map_err(|verdict| Error::Body(stream::Error::Rejected(verdict)))?;
+    Ok(check.verified.get().and_then(|checksum| checksum_headers(checksum).into_iter().next()))
 }
 
 /// The headers that show the checksum of a body just verified.
@@ -289,6 +305,22 @@ mod tests {
         assert!(verdict(&[("content-md5", "XrY7u+Ae7tCTyyK7j1rNww==")], b"hello world").is_ok());
         assert!(verdict(&[("content-md5", "XrY7u+Ae7tCTyyK7j1rNww==")], b"hello worle").is_err());
         assert!(matches!(BodyCheck::new(&map(&[("content-md5", "short")]), None), Err(Error::InvalidDigest)));
+    }
+
+    #[test]
+    fn documents_are_compared_with_digests_from_elsewhere() {
+        for (name, value) in [
+            ("content-md5", "XUFAKrxLKna5cZ2REBfFkg=="),
+            ("x-amz-checksum-crc32", "NhCmhg=="),
+            ("x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00="),
+            ("x-amz-checksum-sha256", "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="),
+        ] {
+            let shown = verify_document(&map(&[(name, value)]), None, b"hello").unwrap();
+            assert_eq!(shown.is_some_and(|(shown, same)| shown == name && same == value), name != "content-md5");
+            let refusal = verify_document(&map(&[(name, value)]), None, b"hallo").unwrap_err().into_s3();
+            assert_eq!(refusal.code().as_str(), "BadDigest", "{name}");
+        }
+        assert!(verify_document(&map(&[("x-other", "anything")]), None, b"hello").unwrap().is_none());
     }
 
     #[test]

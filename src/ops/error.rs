@@ -3,11 +3,10 @@
 //! The cause is logged here, once, and stays here: clients get a code, a status and a public sentence. All key and tag failures
 //! look alike from outside.
 
-use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
-use s3s::stream::upload_stream::UploadStreamError;
 use s3s::{S3Error, S3ErrorCode};
 
 use super::check::Mismatch;
+use super::received::{incomplete_body, refusal_of};
 use crate::backend::{self, Refusal};
 use crate::{format, keys, stream};
 
@@ -94,7 +93,7 @@ fn invalid_range(plain_len: u64) -> S3Error {
     error
 }
 
-fn custom(code: &'static str, status: u16, text: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {
+pub(super) fn custom(code: &'static str, status: u16, text: impl Into<std::borrow::Cow<'static, str>>) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), text);
     error.set_status_code(http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR));
     error
@@ -117,50 +116,13 @@ fn body(cause: stream::Error) -> S3Error {
             }
         },
         stream::Error::ShortBody { .. } | stream::Error::LongBody { .. } => incomplete_body(),
-        stream::Error::Source(cause) => received(&*cause),
+        stream::Error::Source(cause) => refusal_of(&*cause).unwrap_or_else(|| {
+            // The client went away or sent less than it said.
+            tracing::debug!(cause = %chain(&*cause), "the body of a request broke off");
+            incomplete_body()
+        }),
         other => Error::Integrity(Box::new(other)).into_s3(),
     }
-}
-
-fn incomplete_body() -> S3Error {
-    S3Error::with_message(
-        S3ErrorCode::IncompleteBody,
-        "You did not provide the number of bytes specified by the Content-Length HTTP header.",
-    )
-}
-
-/// What broke while the body was being received: s3s's own verdicts, or the connection.
-fn received(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> S3Error {
-    if let Some(error) = cause.downcast_ref::<UploadStreamError>() {
-        return match error {
-            UploadStreamError::Sha256Mismatch => custom(
-                "XAmzContentSHA256Mismatch",
-                400,
-                "The provided 'x-amz-content-sha256' header does not match what was computed.",
-            ),
-            UploadStreamError::Underlying(inner) => received(&**inner),
-            _ => incomplete_body(),
-        };
-    }
-    if let Some(error) = cause.downcast_ref::<AwsChunkedStreamError>() {
-        return match error {
-            AwsChunkedStreamError::SignatureMismatch => S3Error::with_message(
-                S3ErrorCode::SignatureDoesNotMatch,
-                "The request signature we calculated does not match the signature you provided.",
-            ),
-            AwsChunkedStreamError::ChunkDataTooLarge { .. } => {
-                custom("InvalidChunkSizeError", 403, "A chunk of the body is too large.")
-            }
-            AwsChunkedStreamError::Underlying(inner) => received(&**inner),
-            _ => incomplete_body(),
-        };
-    }
-    if cause.is::<s3s::BodySizeLimitExceeded>() {
-        return Error::EntityTooLarge.into_s3();
-    }
-    // The client went away or sent less than it said.
-    tracing::debug!(cause = %chain(cause), "the body of a request broke off");
-    incomplete_body()
 }
 
 /// Keys: permanent states are 4xx in the words S3 has for SSE-KMS, so that SDKs do not hammer; what passes is 503.

@@ -14,6 +14,7 @@ mod headers;
 mod list;
 mod object;
 mod put_object;
+mod received;
 
 use std::sync::Arc;
 
@@ -25,8 +26,10 @@ use s3s::dto::{
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
+pub use check::verify_document;
 pub use error::{Error, chain};
 pub use footers::Footers;
+pub use received::{BodyFault, refusal_of};
 
 use crate::backend::S3Backend;
 use crate::keys::Keys;
