@@ -22,6 +22,7 @@ pub struct ServerSettings {
     pub workers: Option<usize>,
     pub keep_alive: Duration,
     pub request_header_timeout: Duration,
+    /// How long a body may stand still: a request's because nothing comes, an answer's because the client takes nothing.
     pub idle_body_timeout: Duration,
     /// How long running transfers may go on after a stop was asked for.
     pub shutdown_timeout: Duration,
@@ -101,12 +102,24 @@ impl Running {
     }
 }
 
+/// Ends connections whose client takes nothing of an answer for so long. actix-web has no such limit, and a body is not even asked
+/// for more while its connection is full, so it is the kernel that has to notice; the connections that a listener accepts inherit
+/// the limit from it. Only Linux has it.
+fn limit_unread(socket: &TcpListener, idle: Duration) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::net::sockopt::set_tcp_user_timeout(socket, u32::try_from(idle.as_millis()).unwrap_or(u32::MAX))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, idle);
+    Ok(())
+}
+
 /// Serves S3. `service` is called once in every worker, so that what it makes belongs to that worker.
 pub fn serve_s3(
     listener: Listener,
     settings: &ServerSettings,
     service: impl Fn() -> S3Service + Send + Clone + 'static,
 ) -> io::Result<Running> {
+    limit_unread(&listener.socket, settings.idle_body_timeout)?;
     let limits = BodyLimits { idle: settings.idle_body_timeout };
     let workers = settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let server = HttpServer::new(move || {

@@ -6,3 +6,7 @@ mod bridge;
 mod forward;
 #[path = "front/site.rs"]
 mod site;
+#[path = "front/tls.rs"]
+mod tls;
+#[path = "front/uploads.rs"]
+mod uploads;

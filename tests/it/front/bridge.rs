@@ -156,6 +156,28 @@ fn a_client_that_goes_away_frees_what_worked_for_it() {
     }
 }
 
+/// It keeps its connection and reads nothing more. What works for it must come free.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_stops_reading_is_cut_off() {
+    let forward = ciphergate::backend::forward::ForwardSettings::new("http://127.0.0.1:9", "us-east-1", true).unwrap();
+    let site = Site::over(&forward, |settings| settings.idle_body_timeout = Duration::from_millis(500));
+    let mut socket = site.connect();
+    socket.write_all(Request::new("GET", "/bucket/endless").wire(site.addr).as_bytes()).unwrap();
+    // As long as it takes some now and then it is served.
+    let started = std::time::Instant::now();
+    let mut some = vec![0; 1 << 16];
+    while started.elapsed() < Duration::from_millis(1500) {
+        socket.read_exact(&mut some).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    site.seen.until_waiting(1);
+    site.seen.until_waiting(0);
+    // The connection is gone with it: what is left to read ends.
+    let ended = socket.read_to_end(&mut Vec::new());
+    assert!(ended.is_ok() || ended.is_err_and(|err| err.kind() != std::io::ErrorKind::WouldBlock));
+}
+
 #[test]
 fn an_upload_that_nobody_reads_is_not_taken_from_the_wire() {
     let site = Site::start();

@@ -18,6 +18,7 @@ use ciphergate::backend::forward::{ForwardSettings, Forwarder};
 use ciphergate::http::front::{FrontParts, s3_service};
 use ciphergate::http::server::{Listener, ServerSettings, serve_s3};
 use ciphergate::http::tls;
+use ciphergate::ops::{Error, refusal_of, verify_document};
 use futures::{StreamExt as _, stream};
 use s3s::auth::SimpleAuth;
 use s3s::dto::{
@@ -93,6 +94,20 @@ impl S3 for Ops {
             let _waiting = Waiting::new(&self.0);
             return std::future::pending().await;
         }
+        if req.input.key == "verified" {
+            let mut whole = Vec::new();
+            let outcome = async {
+                while let Some(piece) = body.next().await {
+                    whole
+                        .extend_from_slice(&piece.map_err(|err| refusal_of(&*err).unwrap_or(S3ErrorCode::InternalError.into()))?);
+                }
+                verify_document(&req.headers, req.trailing_headers, &whole).map_err(Error::into_s3)
+            };
+            let outcome = outcome.await.map(|_| whole.len());
+            let told = outcome.as_ref().map(|len| *len).map_err(|refusal| refusal.code().as_str().to_owned());
+            self.0.uploads.lock().unwrap().push(told);
+            return outcome.map(|_| S3Response::new(PutObjectOutput::default()));
+        }
         let mut len = 0;
         while let Some(piece) = body.next().await {
             match piece {
@@ -143,6 +158,14 @@ impl S3 for Ops {
                 }));
                 answer(StreamingBlob::wrap(body), Some(ANNOUNCED))
             }
+            "endless" => {
+                let waiting = Waiting::new(&self.0);
+                let body = stream::iter(std::iter::repeat_with(move || {
+                    let _alive = &waiting;
+                    Ok::<_, std::io::Error>(Bytes::from_static(&[b'z'; 65_536]))
+                }));
+                answer(StreamingBlob::wrap(body), Some(1 << 40))
+            }
             "unmodified" => {
                 let mut error = S3Error::new(S3ErrorCode::NotModified);
                 error.set_headers([(http::header::ETAG, "\"tag\"".parse().unwrap())].into_iter().collect());
@@ -192,6 +215,20 @@ impl Site {
     }
 
     pub fn over(forward: &ForwardSettings, adjust: impl FnOnce(&mut ServerSettings)) -> Self {
+        Self::listening(forward, adjust, None)
+    }
+
+    /// With nothing behind it, over HTTPS.
+    pub fn secure(certificate: rustls::ServerConfig) -> Self {
+        let forward = ForwardSettings::new("http://127.0.0.1:9", "us-east-1", true).unwrap();
+        Self::listening(&forward, |_| {}, Some(certificate))
+    }
+
+    fn listening(
+        forward: &ForwardSettings,
+        adjust: impl FnOnce(&mut ServerSettings),
+        certificate: Option<rustls::ServerConfig>,
+    ) -> Self {
         let mut settings = ServerSettings { workers: Some(2), shutdown_timeout: Duration::from_secs(5), ..Default::default() };
         adjust(&mut settings);
         let forward = Arc::new(forward.clone());
@@ -202,7 +239,7 @@ impl Site {
         let (tx, rx) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+                let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), certificate).unwrap();
                 let addr = listener.address().unwrap();
                 let tls = tls::client(None).unwrap();
                 let running = serve_s3(listener, &settings, move || {
@@ -296,7 +333,13 @@ pub fn read_answer(socket: &mut TcpStream) -> Answer {
     loop {
         match socket.read(&mut buffer) {
             Ok(0) => break,
-            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
+            Ok(n) => {
+                bytes.extend_from_slice(&buffer[..n]);
+                // After a refusal the front waits a while for what is left of the request, and we need not wait with it.
+                if bytes.starts_with(b"HTTP/1.1 4") && bytes.ends_with(b"</Error>") {
+                    break;
+                }
+            }
             Err(err) if matches!(err.kind(), std::io::ErrorKind::WouldBlock) => {
                 panic!("no end: {}", String::from_utf8_lossy(&bytes))
             }
@@ -306,7 +349,7 @@ pub fn read_answer(socket: &mut TcpStream) -> Answer {
     parse_answer(&bytes)
 }
 
-fn parse_answer(bytes: &[u8]) -> Answer {
+pub fn parse_answer(bytes: &[u8]) -> Answer {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         assert!(bytes.is_empty(), "{}", String::from_utf8_lossy(bytes));
         return Answer { status: 0, headers: vec![], body: vec![] };
