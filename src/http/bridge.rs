@@ -97,7 +97,6 @@ impl Head {
 fn head_of(req: &HttpRequest) -> Result<Head, S3Error> {
     let bad = |text: &'static str| S3Error::with_message(S3ErrorCode::InvalidRequest, text);
     let version = match req.version() {
-        actix_web::http::Version::HTTP_2 => http::Version::HTTP_2,
         actix_web::http::Version::HTTP_10 => http::Version::HTTP_10,
         _ => http::Version::HTTP_11,
     };
@@ -134,12 +133,8 @@ async fn serve(
     };
     let signed_chunks = head.headers().get("x-amz-content-sha256").is_some_and(|value| value.as_bytes() == SIGNED_CHUNKS);
     // Even no bytes at all are framed when chunks are signed: the final chunk has to be there.
-    let may_have_body = announced.is_some_and(|length| length > 0)
-        || signed_chunks
-        || head.headers().contains_key(header::TRANSFER_ENCODING)
-        || (head.version() == http::Version::HTTP_2
-            && announced.is_none()
-            && !matches!(*head.method(), Method::GET | Method::HEAD | Method::DELETE));
+    let may_have_body =
+        announced.is_some_and(|length| length > 0) || signed_chunks || head.headers().contains_key(header::TRANSFER_ENCODING);
     let (mut parts, ()) = head.into_parts();
     parts.extensions.insert(record.clone());
     parts.extensions.insert(classified);

@@ -8,6 +8,9 @@ const SIGNED: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
 const SIGNED_TRAILER: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
 const UNSIGNED_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
+/// What happens to a body after it was signed.
+type Edit<'a> = &'a dyn Fn(&mut String);
+
 /// The head of an aws-chunked request. Lengths of what goes over the wire are not signed and come later.
 fn head(site: &Site, target: &str, payload: &str, decoded: usize, trailer: Option<&str>) -> String {
     let decoded = decoded.to_string();
@@ -90,13 +93,13 @@ fn digests_are_held_to() {
 fn signed_chunks() {
     let site = Site::start();
     let data = ["hello ", "world"];
-    let of_length = |decoded: usize, edit: &dyn Fn(&mut String)| {
+    let of_length = |decoded: usize, edit: Edit<'_>| {
         let head = head(&site, "/bucket/verified", SIGNED, decoded, None);
         let mut body = chunks(&head, &data, None);
         edit(&mut body);
         send(&site, &head, &body)
     };
-    let edited = |edit: &dyn Fn(&mut String)| of_length(11, edit);
+    let edited = |edit: Edit<'_>| of_length(11, edit);
     assert_taken(&site, &edited(&|_| {}), 11);
     let large = "x".repeat(1_000_000);
     let long = head(&site, "/bucket/verified", SIGNED, 2_000_001, None);
@@ -109,7 +112,7 @@ fn signed_chunks() {
         let digit = if text.as_bytes()[at] == b'0' { "1" } else { "0" };
         text.replace_range(at..=at, digit);
     };
-    let forged: [(&str, &dyn Fn(&mut String)); 5] = [
+    let forged: [(&str, Edit<'_>); 5] = [
         ("data of the first chunk", &|text| *text = text.replace("hello", "hallo")),
         ("data of the second chunk", &|text| *text = text.replace("world", "w0rld")),
         ("a chunk's signature", &|text| flip(text, 20)),
@@ -122,7 +125,7 @@ fn signed_chunks() {
     for (what, edit) in forged {
         assert_refused(&site, what, &edited(edit), 403, "SignatureDoesNotMatch");
     }
-    let incomplete: [(&str, &dyn Fn(&mut String)); 5] = [
+    let incomplete: [(&str, Edit<'_>); 5] = [
         ("no final chunk", &|text| text.truncate(last(text))),
         ("half a final chunk", &|text| text.truncate(last(text) + 40)),
         ("no second chunk and no final one", &|text| text.truncate(text.find("5;chunk").unwrap())),
@@ -143,7 +146,7 @@ fn signed_chunks() {
 #[test]
 fn signed_chunks_with_a_trailer() {
     let site = Site::start();
-    let ask = |trailer: &str, edit: &dyn Fn(&mut String)| {
+    let ask = |trailer: &str, edit: Edit<'_>| {
         let head = head(&site, "/bucket/verified", SIGNED_TRAILER, 5, Some("x-amz-checksum-crc32"));
         let mut body = chunks(&head, &["hel", "lo"], Some(trailer));
         edit(&mut body);
@@ -190,7 +193,7 @@ fn unsigned_chunks_with_a_trailer() {
 fn documents_come_in_chunks_too() {
     let site = Site::start();
     let list = "<Delete><Object><Key>a</Key></Object><Object><Key>b</Key></Object></Delete>";
-    let ask = |edit: &dyn Fn(&mut String)| {
+    let ask = |edit: Edit<'_>| {
         let head = head(&site, "/bucket?delete", SIGNED, list.len(), None);
         let mut body = chunks(&head, &[&list[..20], &list[20..]], None);
         edit(&mut body);
