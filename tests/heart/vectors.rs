@@ -11,6 +11,8 @@ use ciphergate::format::{
 };
 use ciphergate::stream::{FooterFacts, seal_object};
 use data_encoding::HEXLOWER;
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -236,6 +238,14 @@ fn cases() -> Vec<(&'static str, Case)> {
     ]
 }
 
+/// PRK and Kmac, which the crate does not show: derived here from the text of FORMAT section 4.
+fn roots(suite: Suite, dek: &[u8]) -> ([u8; 32], [u8; 32]) {
+    let (prk, expander) = Hkdf::<Sha256>::extract(Some(&[b"cg1 object".as_slice(), &[suite.byte()]].concat()), dek);
+    let mut kmac = [0; 32];
+    expander.expand(b"mac", &mut kmac).unwrap();
+    (prk.into(), kmac)
+}
+
 fn keys_json() -> Value {
     let suites = SUITES.map(|suite| {
         let envelopes = [0u64, 1, 3, 5].map(|flags| {
@@ -254,9 +264,12 @@ fn keys_json() -> Value {
             })
         });
         let keys = object_keys(suite);
+        let (prk, kmac) = roots(suite, &ascending::<32>(0x20));
         json!({
             "suite": suite.byte(),
             "name": suite.name(),
+            "prk": HEXLOWER.encode(&prk),
+            "kmac": HEXLOWER.encode(&kmac),
             "commit": HEXLOWER.encode(&keys.commit()),
             "mac_of_empty": HEXLOWER.encode(&keys.mac(b"")),
             "envelopes": envelopes,
@@ -384,7 +397,13 @@ fn keys_and_envelopes_come_out_as_written() {
     for entry in file["suites"].as_array().unwrap() {
         let suite = suite(&entry["suite"]);
         let dek = ciphergate::crypto::DataKey::from_bytes(dek.into());
-        assert_eq!(ObjectKeys::derive(suite, &dek).commit().to_vec(), hex(&entry["commit"]));
+        let keys = ObjectKeys::derive(suite, &dek);
+        assert_eq!(keys.commit().to_vec(), hex(&entry["commit"]));
+        let (prk, kmac) = roots(suite, &hex(&file["dek"]));
+        assert_eq!((prk.to_vec(), kmac.to_vec()), (hex(&entry["prk"]), hex(&entry["kmac"])));
+        assert_eq!(keys.mac(b"").to_vec(), hex(&entry["mac_of_empty"]));
+        let of_empty = <Hmac<Sha256> as KeyInit>::new_from_slice(&kmac).unwrap().finalize().into_bytes();
+        assert_eq!(keys.mac(b""), of_empty[..16]);
         for expected in entry["envelopes"].as_array().unwrap() {
             let input = WrapInput {
                 suite,
@@ -519,6 +538,24 @@ fn lengths_come_out_as_written() {
     }
 }
 
+/// Other implementers may have these files: an edit of them is a change of the format, made together with FORMAT section 12.
+#[test]
+fn the_files_are_the_ones_published() {
+    for (name, hash) in [
+        ("keys.json", "25b2115240082eb367c9619fd09e576bb7cc5cf0ef56a6b8d49f537f695723a6"),
+        ("objects.json", "5847a7373bef401696ca9d7043b180a26983587baa773e203e482432ceb951b6"),
+        ("uploads.json", "d591afb1e9c0bc959bcf0b67c8f9c7338c58e063aa77b055a5d4c1edb7d7d126"),
+        ("lengths.json", "555a84e21590e11cdf93ecf52cef14e01b6f2028845fa6db061f4522e56ffa15"),
+        ("broken.json", "bbe9a33ade223a5513465dc0b8d1da8a369cd3e800184d5449d6866abdeff169"),
+    ] {
+        assert_eq!(sha256(&std::fs::read(path(name)).unwrap()), hash, "{name}");
+    }
+    let objects = load("objects.json");
+    let written: Vec<_> = objects["objects"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
+    let known: Vec<_> = cases().iter().map(|(name, _)| *name).collect();
+    assert_eq!(written, known);
+}
+
 /// The files cannot drift: what docs/FORMAT.md prints in section 12 is what they hold.
 #[test]
 fn the_files_hold_what_the_text_prints() {
@@ -526,6 +563,9 @@ fn the_files_hold_what_the_text_prints() {
     let suite = |byte: usize| &keys["suites"][byte - 1];
     assert_eq!(suite(1)["commit"], "1c963d9d2783bbcd4d8424671e83f31d69e7ade707cd4a7e55307c88f9133640");
     assert_eq!(suite(2)["commit"], "e8b9ef03c8a987b641e8ee24b2d43e59f91dabb9e9885eccebf560fe0bd397f0");
+    assert_eq!(suite(1)["prk"], "8e3a6f987f767b4612d02c01451eb92a34cce0eefa45dfe0ec938150788559af");
+    assert_eq!(suite(1)["kmac"], "a7d4c69e994c55eaeefd325f48b3c56309d73dbe0b7b15e2fc72b67eaf85e2d4");
+    assert_eq!(suite(2)["prk"], "00e08796db9107233d463bb072b13c8373c8ce68156bc049d0a18f9f6e4892bc");
     let envelope = |byte: usize, flags: u64| {
         suite(byte)["envelopes"].as_array().unwrap().iter().find(|entry| entry["flags"] == flags).unwrap()
     };
