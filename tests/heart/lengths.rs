@@ -46,6 +46,36 @@ fn any_stored_length_has_one_plaintext_length_or_none() {
     }
 }
 
+/// Every edge of a chunk and of a part, far beyond the largest number of parts, where the law changes its slope.
+#[test]
+fn every_edge_inverts() {
+    let parts = (1..=12_000).map(|parts| parts * PART_MIN);
+    let chunks = (1..=40_000).map(|chunks| chunks * CHUNK);
+    for edge in parts.chain(chunks) {
+        for plain in edge - 2..=edge + 2 {
+            let plain = plain_len(plain);
+            assert_eq!(plain.sealed().plain(), Some(plain), "{plain}");
+            assert_eq!(part_plain_len(part_sealed_len(plain)), Some(plain), "{plain}");
+        }
+    }
+}
+
+/// Windows of stored lengths without a gap: what is accepted are the images of consecutive plaintext lengths, and nothing else.
+#[test]
+fn windows_of_stored_lengths_hold_the_image_and_nothing_else() {
+    for middle in [PART_MIN, 2 * PART_MIN, (PARTS_MAX - 1) * PART_MIN, PARTS_MAX * PART_MIN, (PARTS_MAX + 1) * PART_MIN, 1 << 45]
+    {
+        let from = middle - CHUNK - 50_000;
+        let mut next = from;
+        for stored in plain_len(from).sealed().get()..=plain_len(middle + CHUNK).sealed().get() {
+            let expected = (plain_len(next).sealed().get() == stored).then_some(plain_len(next));
+            assert_eq!(SealedLen::new(stored).plain(), expected, "{stored}");
+            next += u64::from(expected.is_some());
+        }
+        assert_eq!(next, middle + CHUNK + 1);
+    }
+}
+
 /// A legal part list: all but the last have at least 5 MiB.
 fn part_list(random: &mut Random, checksum_len: usize) -> Vec<TableEntry> {
     let count = match random.below(4) {

@@ -75,6 +75,31 @@ fn ranges_of_multipart_objects_are_slices() {
 }
 
 #[test]
+fn a_part_of_every_edge_size_returns_however_it_is_cut() {
+    for suite in SUITES {
+        let keys = object_keys(suite);
+        for (len, unbound) in edge_sizes().into_iter().flat_map(|len| [(len, false), (len, true)]) {
+            let part = Part { unbound, ..Part::new(7, pattern(len)) };
+            let object = multipart(&keys, std::slice::from_ref(&part), None);
+            for piece_len in [1, 3, 31, 1000, 65_551, 65_552, 65_553, 1 << 20] {
+                // Byte by byte is slow without optimization: one suite, up to a chunk and a byte.
+                if piece_len < 31 && (len > 70_000 || suite == Suite::ChaCha20Poly1305) {
+                    continue;
+                }
+                let (whole, error) = read(&keys, &object, Layout::Multipart, None, piece_len);
+                assert!(error.is_none() && whole == part.plain, "{len} in pieces of {piece_len}: {error:?}");
+                if let Some(last) = (len as u64).checked_sub(1) {
+                    for first in [0, last / 2, last] {
+                        let (out, error) = read(&keys, &object, Layout::Multipart, Some((first, last)), piece_len);
+                        assert!(error.is_none() && out == part.plain[first as usize..], "{len}, {first} to the end: {error:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn random_part_lists_return_whole_and_in_ranges() {
     let mut random = Random::new(13);
     for round in 0..6 {
