@@ -19,7 +19,7 @@ use super::{
 pub(super) fn config(raw: raw::Raw, mut shown: Vec<Shown>, mut problems: Problems) -> Result<Config, Problems> {
     let p = &mut problems;
     let listen = listen(raw.listen, p);
-    let admin = raw.admin.address.value.map(|address| Admin { address });
+    let admin = admin(raw.admin, listen.as_ref(), p);
     let server = server(raw.server);
     let backend = backend(raw.backend, p);
     let (keys, labels) = keys(raw.keys, p);
@@ -119,6 +119,15 @@ fn listen(raw: raw::Listen, p: &mut Problems) -> Option<Listen> {
     let key_file = file(&raw.tls_key_file, check_private_file, p);
     let tls = certificate_file?.zip(key_file?).map(|(certificate_file, key_file)| Tls { certificate_file, key_file });
     Some(Listen { address: raw.address.value?, tls })
+}
+
+fn admin(raw: raw::Admin, listen: Option<&Listen>, p: &mut Problems) -> Option<Admin> {
+    let address = raw.address.value?;
+    if listen.is_some_and(|listen| listen.address == address) && address.port() != 0 {
+        raw.address.refuse(p, "listen.address is the same", "give one of them another port");
+        return None;
+    }
+    Some(Admin { address })
 }
 
 fn server(raw: raw::Server) -> Option<Server> {

@@ -33,6 +33,15 @@ impl Origin {
             _ => key.to_owned(),
         }
     }
+
+    /// How the setting `key` with the TOML value `value` would be written in the place where this one came from.
+    pub(super) fn example(&self, key: &str, value: &str) -> String {
+        match self {
+            Self::Environment(variable) => format!("{variable}={}", value.trim_matches('"')),
+            Self::Flag(_) => format!("{key}={}", value.trim_matches('"')),
+            _ => format!("{} = {value}", key.rsplit('.').next().unwrap_or(key)),
+        }
+    }
 }
 
 impl fmt::Display for Origin {

@@ -139,9 +139,9 @@ section! {
         /// Secret of the access key, in a file that only its owner can read.
         secret_access_key_file: PathBuf, Optional = r#""backend.secret""#;
         /// The same in place, when only its owner can read this file.
-        secret_access_key: Secret, Optional = r#""...""#;
+        secret_access_key: Secret, Instead = r#""...""#;
         /// Profile of the shared AWS configuration files to use in the standard chain.
-        profile: String, Optional = r#""ciphergate""#;
+        profile: String, Instead = r#""ciphergate""#;
         /// How long connecting may take, in seconds.
         connect_timeout_secs: Whole<1, 300>, Default = "5";
         /// How long the store may take to begin an answer once it has the whole request, in seconds.
@@ -169,7 +169,7 @@ section! {
         /// tests only.
         allow_plain_http: bool, Default = "false";
         /// keyring: the file. Only its owner may be able to read it.
-        file: PathBuf, Optional = r#""keyring""#;
+        file: PathBuf, Instead = r#""keyring""#;
     }
 }
 
@@ -226,7 +226,7 @@ section! {
         /// Secret of the access key, 8 to 128 printable characters, in a file that only its owner can read.
         secret_access_key_file: PathBuf, Required = r#""clients/backup.secret""#;
         /// The same in place, when only its owner can read this file.
-        secret_access_key: Secret, Optional = r#""...""#;
+        secret_access_key: Secret, Instead = r#""...""#;
     }
 }
 

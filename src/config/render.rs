@@ -11,7 +11,8 @@ const WIDTH: usize = 118;
 const EXAMPLE_HEAD: &str = "\
 # An example configuration of Ciphergate. Rendered from src/config/raw.rs; docs/CONFIGURATION.md has the same as a page.
 #
-# Settings that are commented out show their default, or an example where there is none. Paths are meant from the folder of this file.
+# Settings behind one mark show their default, or an example where there is none. Settings behind two marks say in another way what a
+# setting before them says, so only one of the two can be set. Paths are meant from the folder of this file.
 # `ciphergate check --config FILE` says everything that is wrong with a file, and what is in effect.
 ";
 
@@ -19,7 +20,7 @@ const PAGE_HEAD: &str = "\
 # Configuration
 
 Rendered from `src/config/raw.rs`, like [`deploy/ciphergate.example.toml`](../deploy/ciphergate.example.toml), which `ciphergate example`
-prints too.
+prints too. After a change there: `CIPHERGATE_TEST_BLESS=1 cargo t --lib config::tests::the_rendered_files`.
 
 Settings come from three places; each overrides the one before:
 
@@ -29,9 +30,12 @@ Settings come from three places; each overrides the one before:
    after the last one adds an entry; `CIPHERGATE_BUCKETS__PHOTOS__MODE` is `mode` of `[buckets.photos]`. Names are taken in lower case;
 3. flags: `--set backend.endpoint=https://s3.example.com`, and short ones for the most used settings (`ciphergate serve --help`).
 
-A setting that does not exist is refused wherever it comes from, an environment variable included. Only `CIPHERGATE_CONFIG`,
-`CIPHERGATE_DEV_*`, `CIPHERGATE_TEST_*`, `CIPHERGATE_BENCH_*`, and what Kubernetes sets for a service named `ciphergate`
-(`CIPHERGATE_PORT*`, `CIPHERGATE_SERVICE_*`) mean no setting. All mistakes are reported together, each with where it came from and what to do.
+A setting that does not exist is refused wherever it comes from, an environment variable included. Passed over are only
+`CIPHERGATE_CONFIG`, `CIPHERGATE_DEV_*` (for `ciphergate dev` and `store`), what this project's tests use (`CIPHERGATE_TEST_*`,
+`CIPHERGATE_BENCH_*`, `CIPHERGATE_BIN`, `CIPHERGATE_CACHE`, `CIPHERGATE_PYTHON`, `CIPHERGATE_PYTEST`, `CIPHERGATE_LOCALSTACK_TLS`), and
+what Kubernetes sets for a service named `ciphergate` (`CIPHERGATE_PORT*`, `CIPHERGATE_SERVICE_HOST`, `CIPHERGATE_SERVICE_PORT*`).
+
+All mistakes are reported together, each with where it came from and what to do, and the exit code is 2.
 `ciphergate check` prints what is in effect and where each value came from, with secrets redacted, and proves that the store and the keys
 answer.
 
@@ -57,7 +61,13 @@ pub fn example() -> String {
         }
         for Item { name, doc, sample } in items {
             comment(&mut out, doc);
-            let mark = if matches!(sample, Sample::Required(_)) || (section, *name) == ("keys", "key_arn") { "" } else { "#" };
+            let mark = match sample {
+                Sample::Required(_) => "",
+                // Needed by the kind that the example has.
+                Sample::Optional(_) if (section, *name) == ("keys", "key_arn") => "",
+                Sample::Default(_) | Sample::Optional(_) => "#",
+                Sample::Instead(_) => "##",
+            };
             _ = writeln!(out, "{mark}{name} = {}", sample.toml());
         }
     }
@@ -83,7 +93,7 @@ pub fn page() -> String {
             let default = match sample {
                 Sample::Default(text) => format!("`{text}`"),
                 Sample::Required(text) => format!("needed, such as `{text}`"),
-                Sample::Optional(text) => format!("none; such as `{text}`"),
+                Sample::Optional(text) | Sample::Instead(text) => format!("none; such as `{text}`"),
             };
             let variable = variable(&match section {
                 "keys" | "clients" => join(&format!("{section}[0]"), name),

@@ -89,12 +89,14 @@ pub enum Sample {
     Required(&'static str),
     /// There is none, and it may be left out.
     Optional(&'static str),
+    /// There is none, and it is another way to say what the settings before it say: not both.
+    Instead(&'static str),
 }
 
 impl Sample {
     /// The value as TOML.
     pub fn toml(self) -> &'static str {
-        let (Self::Default(text) | Self::Required(text) | Self::Optional(text)) = self;
+        let (Self::Default(text) | Self::Required(text) | Self::Optional(text) | Self::Instead(text)) = self;
         text
     }
 }
@@ -304,29 +306,36 @@ impl Fields<'_, '_, '_> {
             let Sample::Default(text) = sample else { return Setting { key, origin: None, section, value: None } };
             let value = ValueDeserializer::parse(text).and_then(T::deserialize);
             self.lines.push((name, text.to_owned(), Origin::Default));
-            return Setting { value: self.checked(value, &key, &Origin::Default), key, origin: Some(Origin::Default), section };
+            return Setting {
+                value: self.checked(value, &key, &Origin::Default, sample),
+                key,
+                origin: Some(Origin::Default),
+                section,
+            };
         };
         let origin = self.reader.tree.origin(&key, raw.span());
-        let literal = if T::SECRET { format!("\"{REDACTED}\"") } else { literal(raw.get_ref()) };
+        let mut shown = if T::SECRET { format!("\"{REDACTED}\"") } else { literal(raw.get_ref()) };
         if T::SECRET
             && let Some((what, advice)) = self.reader.tree.secret_exposed(&origin)
         {
             self.reader.problems.add(key.clone(), Some(&origin), what, advice);
         }
-        let text = raw.get_ref().as_str().filter(|_| !matches!(origin, Origin::File { .. })).map(str::to_owned);
+        // Variables and flags have no quotes to tell a number from a text. A secret is always a text, and is not copied.
+        let text = raw.get_ref().as_str().filter(|_| !T::SECRET && !matches!(origin, Origin::File { .. })).map(str::to_owned);
         let mut value = T::deserialize(ValueDeserializer::from(raw));
         if value.is_err()
-            && let Some(text) = &text
+            && let Some(text) = text
+            && let Ok(unquoted) = ValueDeserializer::parse(&text).and_then(T::deserialize)
         {
-            // Variables and flags have no quotes to tell a number from a text.
-            value = ValueDeserializer::parse(text).and_then(T::deserialize).or(value);
+            (value, shown) = (Ok(unquoted), text);
         }
-        self.lines.push((name, literal, origin.clone()));
-        Setting { value: self.checked(value, &key, &origin), key, origin: Some(origin), section }
+        self.lines.push((name, shown, origin.clone()));
+        Setting { value: self.checked(value, &key, &origin, sample), key, origin: Some(origin), section }
     }
 
-    fn checked<T>(&mut self, value: Result<T, toml::de::Error>, key: &str, origin: &Origin) -> Option<T> {
-        value.map_err(|error| self.reader.problems.add(key, Some(origin), error.message(), "")).ok()
+    fn checked<T>(&mut self, value: Result<T, toml::de::Error>, key: &str, origin: &Origin, sample: Sample) -> Option<T> {
+        let advice = || format!("write it like {}", origin.example(key, sample.toml()));
+        value.map_err(|error| self.reader.problems.add(key, Some(origin), error.message(), advice())).ok()
     }
 }
 

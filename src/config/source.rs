@@ -94,7 +94,7 @@ impl Sources {
     /// Puts the environment and the flags over what the document said.
     pub(super) fn overlay(self, tree: &mut Tree<'_>, problems: &mut Problems) {
         let mut variables: Vec<_> = self.environment;
-        variables.sort();
+        variables.sort_by_cached_key(|(name, value)| (by_number(&name.to_string_lossy()), value.clone()));
         for (name, value) in variables {
             let name = name.to_string_lossy();
             let Some(path) = name.strip_prefix(PREFIX).filter(|path| is_setting(path)) else { continue };
@@ -116,6 +116,11 @@ impl Sources {
             }
         }
     }
+}
+
+/// An order of variables in which the tenth entry of a list comes after the second.
+fn by_number(name: &str) -> Vec<(usize, String)> {
+    name.split("__").map(|part| (part.parse().unwrap_or(usize::MAX), part.to_owned())).collect()
 }
 
 /// The environment variable that sets `key`.
@@ -262,21 +267,18 @@ impl<'a> Tree<'a> {
             // A list in the file that is none is found when the list is read.
             let DeValue::Array(entries) = entry.get_mut() else { return };
             let count = entries.len();
-            match index.parse::<usize>() {
-                Ok(index) if index == count => {
-                    self.overrides.insert(format!("{list}[{index}]"), origin.clone());
-                    entries.push(Spanned::new(0..0, DeValue::Table(DeTable::new())));
-                }
-                Ok(index) if index < count => {}
-                _ => {
-                    let what = format!("`{index}` is no entry of {list}: the file has {count}");
-                    return problems.add(*list, Some(&origin), what, format!("use 0 to {count}; {count} adds an entry"));
-                }
-            }
+            let Some(index) = index.parse::<usize>().ok().filter(|index| *index <= count) else {
+                let what = format!("`{index}` is no entry of {list}, which has {count}");
+                return problems.add(*list, Some(&origin), what, format!("use 0 to {count}; {count} adds an entry"));
+            };
             key = format!("{list}[{index}]");
-            self.overrides.entry(key.clone()).or_insert_with(|| origin.clone());
-            match index.parse::<usize>().ok().and_then(|index| entries.get_mut(index)).map(Spanned::get_mut) {
+            if index == count {
+                entries.push(Spanned::new(0..0, DeValue::Table(DeTable::new())));
+                self.overrides.insert(key.clone(), origin.clone());
+            }
+            match entries.get_mut(index).map(Spanned::get_mut) {
                 Some(DeValue::Table(inner)) => (table, names) = (inner, rest),
+                // An entry of another kind is found when the list is read.
                 _ => return,
             }
         }
@@ -322,11 +324,28 @@ mod tests {
     }
 
     #[test]
+    fn entries_are_added_in_the_order_of_their_numbers() {
+        let mut names = ["KEYS__10__LABEL", "KEYS__2__LABEL", "KEYS__2__KIND", "KEYS__0__LABEL", "BACKEND__REGION"];
+        names.sort_by_cached_key(|name| by_number(name));
+        assert_eq!(names, ["BACKEND__REGION", "KEYS__0__LABEL", "KEYS__2__KIND", "KEYS__2__LABEL", "KEYS__10__LABEL"]);
+    }
+
+    #[test]
     fn variables_that_are_no_settings() {
-        for name in ["CONFIG", "DEV_ACCESS_KEY", "TEST_BACKEND", "PORT", "PORT_9000_TCP", "SERVICE_HOST", "SERVICE_PORT_S3"] {
+        for name in NO_SETTING.iter().copied().chain([
+            "DEV_ACCESS_KEY",
+            "TEST_BACKEND",
+            "BENCH_GIB",
+            "PORT",
+            "PORT_9000_TCP",
+            "SERVICE_HOST",
+            "SERVICE_PORT_S3",
+        ]) {
             assert!(!is_setting(name), "{name}");
         }
-        for name in ["CONFIGURATION", "LISTEN__ADDRESS", "BACKEND_ENDPOINT", "CLIENTS_FILE", "PORT__X"] {
+        for name in
+            ["CONFIGURATION", "LISTEN__ADDRESS", "BACKEND_ENDPOINT", "CLIENTS_FILE", "PORT__X", "BINARY", "TEST", "SERVICE"]
+        {
             assert!(is_setting(name), "{name}");
         }
     }

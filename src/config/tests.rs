@@ -114,8 +114,10 @@ fn the_environment_overrides_the_file_and_flags_override_both() {
     let shown = config.to_string();
     for (line, origin) in [
         ("keep_alive_secs = 1", "ciphergate.toml line 16"),
-        ("workers = \"2\"", "CIPHERGATE_SERVER__WORKERS"),
-        ("connections_max = \"3\"", "--set"),
+        ("workers = 2", "CIPHERGATE_SERVER__WORKERS"),
+        ("connections_max = 3", "--set"),
+        ("hash_key_names = true", "CIPHERGATE_ENCRYPTION__HASH_KEY_NAMES"),
+        ("name = \"42\"", "CIPHERGATE_CLIENTS__0__NAME"),
         ("request_header_timeout_secs = 10", "default"),
     ] {
         assert!(shown.lines().any(|shown| shown.starts_with(line) && shown.ends_with(origin)), "{line} # {origin} in\n{shown}");
@@ -185,20 +187,24 @@ level = "info"
         ("CIPHERGATE_LOG__LEVEL", "loud"),
         ("CIPHERGATE_PORT", "tcp://10.0.0.1:9000"),
         ("CIPHERGATE_DEV_ACCESS_KEY", "x"),
+        ("CIPHERGATE_BINARY", "x"),
+        ("CIPHERGATE_LOGS__LEVEL", "info"),
     ]));
     let told = folder.told(Config::load(sources.flags([flag("listen.addres", "1")])));
     let expected = [
-        r#"listen.allow_plain_http (ciphergate.toml line 6): invalid type: string "no", expected a boolean"#,
+        r#"listen.allow_plain_http (ciphergate.toml line 6): invalid type: string "no", expected a boolean -> write it like allow_plain_http = false"#,
         "listen.addres (--set): there is no such setting -> did you mean listen.address?",
         "listen.adress (ciphergate.toml line 4): there is no such setting -> did you mean listen.address?",
         "server.workers (ciphergate.toml line 9): must be a whole number from 1 to 1024",
         "server.keep_alive_secs (ciphergate.toml line 10): must be a whole number from 1 to 3600",
-        "keys[0].key_arn (ciphergate.toml line 17): `alias/main` is not the ARN of a KMS key: it needs six parts",
+        "keys[0].key_arn (ciphergate.toml line 17): `alias/main` is not the ARN of a KMS key: it needs six parts -> write it like key_arn =",
         "encryption.suite (ciphergate.toml line 23): `rot13` is not one of chacha20-poly1305, aes-256-gcm, auto",
-        "log.level (CIPHERGATE_LOG__LEVEL): `loud` is not one of error, warn, info, debug, trace",
+        "log.level (CIPHERGATE_LOG__LEVEL): `loud` is not one of error, warn, info, debug, trace -> write it like CIPHERGATE_LOG__LEVEL=info",
         "backend_endpoint (CIPHERGATE_BACKEND_ENDPOINT): there is no such setting -> did you mean CIPHERGATE_BACKEND__ENDPOINT?",
+        "binary (CIPHERGATE_BINARY): there is no such setting -> remove it",
         "colour (ciphergate.toml line 2): there is no such setting -> remove it",
         "logg (ciphergate.toml line 31): there is no such section -> did you mean log?",
+        "logs (CIPHERGATE_LOGS__LEVEL): there is no such section -> did you mean CIPHERGATE_LOG?",
         "listen.tls_key_file (ciphergate.toml line 7): listen.tls_certificate_file is missing -> set both",
         "listen.tls_key_file (ciphergate.toml line 7): missing.key: the file cannot be read: No such file",
         "backend.endpoint (ciphergate.toml line 12): plain HTTP to another machine -> use https://, or set backend.allow_plain_http",
@@ -254,7 +260,7 @@ fn wrong_shapes_are_told_and_not_hidden_by_overrides() {
     let expected = [
         "keys (CIPHERGATE_KEYS): this is a section, not a setting",
         "keys[0] (CIPHERGATE_KEYS__0): this is a section, not a setting",
-        "keys (CIPHERGATE_KEYS__7__LABEL): `7` is no entry of keys: the file has 1 -> use 0 to 1; 1 adds an entry",
+        "keys (CIPHERGATE_KEYS__7__LABEL): `7` is no entry of keys, which has 1 -> use 0 to 1; 1 adds an entry",
         "server (CIPHERGATE_SERVER): this must be a section",
         "backend.endpoint (CIPHERGATE_BACKEND__ENDPOINT__X): invalid type: map, expected a string",
         "backend.region (CIPHERGATE_BACKEND__ENDPOINT__X): this setting is missing",
@@ -412,24 +418,39 @@ fn backends() {
     assert!(backend("ca_file = \"none.pem\"").is_err());
 }
 
+/// The example without the marks `#` and, if `both`, `##` before settings.
+fn without_marks(both: bool) -> String {
+    let example = render::example();
+    let unmarked = example.lines().map(|line| {
+        let setting = line.trim_start_matches('#');
+        let marks = line.len() - setting.len();
+        let is_setting = setting.starts_with(|c: char| c.is_ascii_lowercase());
+        if is_setting && marks <= 1 + usize::from(both) { setting } else { line }
+    });
+    unmarked.collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_example_loads_once_its_files_exist() {
     let folder = Folder::new();
-    folder.write("clients/backup.secret", "0123456789abcdef", 0o600);
+    for name in ["clients/backup.secret", "backend.secret", "tls/server.key"] {
+        folder.write(name, "0123456789abcdef", 0o600);
+    }
+    for name in ["tls/server.crt", "tls/backend-ca.pem", "tls/kms-ca.pem"] {
+        folder.write(name, "(not read here)", 0o644);
+    }
+    folder.write("clients.toml", "# No further clients.\n", 0o600);
     let config = folder.load(&render::example()).unwrap();
-    assert_eq!(config.clients.len(), 1);
-    let without_comments: Vec<String> =
-        render::example().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
-    assert!(folder.load(&without_comments.join("\n")).is_ok());
+    assert!(config.clients.len() == 1 && config.listen.tls.is_none() && config.buckets.len() == 1);
+    let all = without_marks(false);
+    let config = folder.load(&all).unwrap_or_else(|problems| panic!("{problems}\n{all}"));
+    assert!(config.listen.tls.is_some() && matches!(config.backend.credentials, Credentials::Static { .. }));
 }
 
 #[test]
 fn every_value_in_the_reference_is_of_the_right_kind() {
     let folder = Folder::new();
-    let is_setting = |line: &&str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
-    let all: Vec<String> =
-        render::example().lines().map(|line| if is_setting(&line) { line[1..].to_owned() } else { line.to_owned() }).collect();
-    let path = folder.write("all.toml", &all.join("\n"), 0o600);
+    let path = folder.write("all.toml", &without_marks(true), 0o600);
     let mut problems = Problems::default();
     let text = source::FileText::read(&path, &mut problems);
     let (_, shown) = raw::Raw::read(&mut text.parse(&mut problems), &mut problems);
@@ -439,19 +460,39 @@ fn every_value_in_the_reference_is_of_the_right_kind() {
     assert_eq!(shown.values().sum::<usize>(), raw::SECTIONS.iter().map(|about| about.items.len()).sum::<usize>(), "{shown:?}");
 }
 
-/// `BLESS=1` writes the files anew.
+/// `CIPHERGATE_TEST_BLESS=1` writes the files anew.
 #[test]
 fn the_rendered_files_are_in_step_with_the_settings() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (path, rendered) in [("deploy/ciphergate.example.toml", render::example()), ("docs/CONFIGURATION.md", render::page())] {
         let path = root.join(path);
-        if std::env::var_os("BLESS").is_some() {
+        if std::env::var_os("CIPHERGATE_TEST_BLESS").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, &rendered).unwrap();
         }
         assert!(
             std::fs::read_to_string(&path).unwrap_or_default() == rendered,
-            "{} is stale: run this test with BLESS=1",
+            "{} is stale: run this test with CIPHERGATE_TEST_BLESS=1",
             path.display()
         );
     }
+}
+
+#[test]
+fn the_two_listeners_have_addresses_of_their_own() {
+    let folder = Folder::new();
+    let told = folder.mistakes(&format!("{LEAST}[listen]\naddress = \"127.0.0.1:9090\"\n"));
+    assert!(told.len() == 1 && told[0].starts_with("admin.address: listen.address is the same"), "{told:?}");
+    let any = "[listen]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n";
+    assert!(folder.load(&format!("{LEAST}{any}")).is_ok());
+}
+
+#[test]
+fn a_variable_for_an_entry_of_the_file_does_not_claim_the_entry() {
+    let folder = Folder::new();
+    let text = LEAST.replace("file = \"keyring\"\n", "");
+    let variables = [("CIPHERGATE_KEYS__0__LABEL", "main"), ("CIPHERGATE_CLIENTS__01__NAME", "x")];
+    let told = folder.told(Config::load(folder.sources(&text).environment(environment(&variables))));
+    assert!(told[0].starts_with("keys[0].file (ciphergate.toml line 2): this setting is missing"), "{told:?}");
+    assert!(told[1].starts_with("clients[1].access_key_id (CIPHERGATE_CLIENTS__01__NAME): this setting is missing"), "{told:?}");
 }
