@@ -23,22 +23,38 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the gateway.
+    ///
+    /// Settings come from the file, then from CIPHERGATE_... variables, then from the flags below.
+    ///
+    /// SIGTERM or SIGINT stops it once running transfers have ended, at the latest after server.shutdown_timeout_secs.
     Serve(ConfigArgs),
-    /// Prove a configuration: print it with secrets redacted, reach the store, wrap and unwrap with every key.
+    /// Prove a configuration: print it with secrets redacted, reach the store, wrap and unwrap with the keys.
+    ///
+    /// It reads the same settings as `serve` and listens nowhere. All mistakes are reported together.
     Check(ConfigArgs),
     /// Run everything on this machine for development: an embedded S3 store, a local keyring, and the gateway in front.
+    ///
+    /// Clients sign with CIPHERGATE_DEV_ACCESS_KEY and CIPHERGATE_DEV_SECRET_KEY.
+    ///
+    /// Without them, credentials are made at the first start and kept. It prints what to paste into another terminal.
     Dev(DevArgs),
     /// Make a keyring file with a new master key.
+    ///
+    /// Without the file no object that was sealed under it can be opened again: keep a copy apart from the bucket.
     Keygen(KeygenArgs),
     /// Run the embedded S3 store alone, for tests and benchmarks. It does not encrypt.
+    ///
+    /// Clients sign with CIPHERGATE_DEV_ACCESS_KEY and CIPHERGATE_DEV_SECRET_KEY, which must be set.
     Store(StoreArgs),
     /// Ask a running gateway whether it is alive; for container health checks.
+    ///
+    /// The exit code is 0 when it answers that all is well, and 1 otherwise.
     Healthcheck(HealthcheckArgs),
     /// Print a commented example of the configuration file.
     Example,
 }
 
-/// Where the configuration comes from: the file, then CIPHERGATE_... variables, then these flags.
+/// Where the configuration comes from.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// Configuration file (TOML); `ciphergate example` explains every setting.
@@ -50,13 +66,13 @@ pub struct ConfigArgs {
     /// Address for health and metrics, in place of admin.address.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin: Option<SocketAddr>,
-    /// "json" or "text", in place of log.format.
+    /// json or text, in place of log.format.
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
     /// error, warn, info, debug or trace, in place of log.level.
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// Any other setting, by its path: --set backend.region=eu-central-1
+    /// Any other setting, by its path, such as backend.region=eu-central-1. May be repeated. Not for secrets.
     #[arg(long = "set", value_name = "SETTING=VALUE", value_parser = setting)]
     pub set: Vec<(String, String)>,
 }
@@ -68,6 +84,10 @@ impl ConfigArgs {
             Some(path) => Sources::file(path),
             None => Sources::new(),
         };
+        sources.process_environment().flags(self.overrides())
+    }
+
+    fn overrides(&self) -> impl Iterator<Item = Override> {
         let flag = |flag: &str, key: &str, value: Option<String>| {
             value.map(|value| Override { flag: flag.to_owned(), key: key.to_owned(), value })
         };
@@ -79,7 +99,7 @@ impl ConfigArgs {
         ];
         let set =
             self.set.iter().map(|(key, value)| Override { flag: format!("--set {key}"), key: key.clone(), value: value.clone() });
-        sources.process_environment().flags(named.into_iter().flatten().chain(set))
+        named.into_iter().flatten().chain(set)
     }
 }
 
@@ -92,7 +112,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 #[derive(Debug, Args)]
 pub struct DevArgs {
-    /// Address for S3 clients. Loopback only.
+    /// Address for S3 clients. Loopback only; port 0 takes any free one.
     #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
     /// Address for health and metrics. Loopback only; port 0 takes any free one.
@@ -101,14 +121,14 @@ pub struct DevArgs {
     /// Folder for objects, keyring and credentials. It is made when it is not there.
     #[arg(long, default_value = "ciphergate-data", value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// error, warn, info, debug or trace.
+    /// The least important log line: error, warn, info, debug or trace.
     #[arg(long, default_value = "warn", value_name = "LEVEL")]
     pub log_level: String,
 }
 
 #[derive(Debug, Args)]
 pub struct KeygenArgs {
-    /// File to write. It must not exist.
+    /// File to write, readable by its owner only. It must not exist.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Label that objects will name the key by: 1 to 32 of a-z, 0-9 and -.
@@ -118,10 +138,10 @@ pub struct KeygenArgs {
 
 #[derive(Debug, Args)]
 pub struct StoreArgs {
-    /// Address. Loopback only.
+    /// Address. Loopback only; port 0 takes any free one.
     #[arg(long, default_value = "127.0.0.1:9100", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
-    /// Folder for index and bodies.
+    /// Folder for index and bodies. It is made when it is not there.
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Force every object to the disk before its upload is answered.
@@ -131,10 +151,10 @@ pub struct StoreArgs {
 
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
-    /// Address that the gateway serves health and metrics on.
+    /// Address that the gateway serves health and metrics on, admin.address. 0.0.0.0 and [::] stand for loopback.
     #[arg(long, env = "CIPHERGATE_ADMIN__ADDRESS", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
     pub admin: SocketAddr,
-    /// Ask whether it is ready for requests, not only alive.
+    /// Ask whether it is ready for requests (/readyz), not only alive (/livez).
     #[arg(long)]
     pub ready: bool,
 }
@@ -147,6 +167,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_overrides_under_their_own_names() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["ciphergate"][..], args].concat());
+        let cli = parse(&["serve", "-c", "x.toml", "--listen", "[::1]:1", "--set", "a.b=c", "--set", "a.c="]).unwrap();
+        let Command::Serve(args) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(args.config.as_deref(), Some(std::path::Path::new("x.toml")));
+        let overrides: Vec<_> = args.overrides().map(|flag| (flag.flag, flag.key, flag.value)).collect();
+        let told = |flag: &str, key: &str, value: &str| (flag.to_owned(), key.to_owned(), value.to_owned());
+        assert_eq!(
+            overrides,
+            [told("--listen", "listen.address", "[::1]:1"), told("--set a.b", "a.b", "c"), told("--set a.c", "a.c", "")]
+        );
+        for wrong in [&[][..], &["serf"], &["serve", "--listen", "here"], &["serve", "--set", "a.b"], &["keygen"], &["store"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

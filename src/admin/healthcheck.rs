@@ -34,7 +34,11 @@ fn ask(address: SocketAddr, path: &str) -> io::Result<String> {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     // "HTTP/1.1 200": the rest does not matter.
     let mut start = [0; 12];
-    stream.read_exact(&mut start)?;
+    stream.read_exact(&mut start).map_err(|error| match error.kind() {
+        // What a read that ran into its time limit is called on Linux.
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        _ => error,
+    })?;
     let start = String::from_utf8_lossy(&start);
     start.strip_prefix("HTTP/1.1 ").map(str::to_owned).ok_or_else(|| io::Error::other("the answer is not HTTP"))
 }

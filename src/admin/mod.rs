@@ -46,7 +46,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => {
-            eprintln!("{text}");
+            eprintln!("ciphergate: {text}");
             ExitCode::from(2)
         }
         Err(Failure::Run(text)) => {

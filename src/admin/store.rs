@@ -5,6 +5,9 @@ use super::cli::StoreArgs;
 use crate::store::{self, Store};
 
 pub(super) fn run(args: &StoreArgs) -> Result<(), Failure> {
+    if !args.listen.ip().is_loopback() {
+        return Err(Failure::Usage("ciphergate store listens on loopback only: it does not encrypt".to_owned()));
+    }
     let credential = |name: &str| {
         std::env::var(name)
             .map_err(|_| Failure::Usage(format!("{name} is not set: the store needs an access key and a secret to ask for")))

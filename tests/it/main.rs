@@ -1,5 +1,7 @@
 //! Integration tests, in one binary: each further one would link everything again.
 
+mod cli;
+mod deploy;
 mod faults;
 mod front;
 mod gateway;
