@@ -151,7 +151,7 @@ pub struct StoreArgs {
 
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
-    /// Address that the gateway serves health and metrics on, admin.address. 0.0.0.0 and [::] stand for loopback.
+    /// Address that the gateway serves health and metrics on, admin.address. 0.0.0.0 and :: stand for loopback.
     #[arg(long, env = "CIPHERGATE_ADMIN__ADDRESS", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
     pub admin: SocketAddr,
     /// Ask whether it is ready for requests (/readyz), not only alive (/livez).

@@ -43,7 +43,7 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// How long a body may stand still that comes from the store, or that the store is to take.
     pub idle_timeout: Duration,
-    /// Attempts of requests without a body; those with one are never repeated.
+    /// Attempts of requests that can be sent again: those without a body, and DeleteObjects, whose document is in memory. An upload has one.
     pub attempts_max: u32,
 }
 

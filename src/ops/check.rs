@@ -116,7 +116,7 @@ impl PlainCheck for BodyCheck {
 /// header it would be, wherever it stood. To be called when the body has been read to its end, so that the trailers are there.
 ///
 /// # Errors
-/// As [`BodyCheck::new`], and [`Error::Body`] for a document that is not what was declared.
+/// As reading the declarations of an upload, and [`Error::Body`] for a document that is not what was declared.
 pub fn verify_document(
     headers: &HeaderMap,
     trailers: Option<TrailingHeaders>,
