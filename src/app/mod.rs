@@ -14,14 +14,14 @@ use zeroize::Zeroizing;
 
 use crate::auth::{Identities, Identity, IdentityError};
 use crate::backend::forward::ForwardError;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::format::layout;
 use crate::http::front::{FrontParts, s3_service};
 use crate::http::server::{Listener, Readiness, ServerSettings, serve_admin, serve_s3};
 use crate::http::tls::{self, TlsError};
 use crate::keys::{self, Keys, RuleError};
 use crate::observe::metrics as names;
-use crate::ops::{Footers, Gateway};
+use crate::ops::{Access, AccessRules, Footers, Gateway};
 
 pub use store_side::StoreSide;
 
@@ -166,18 +166,31 @@ impl App {
             Identity::new(client.access_key_id.to_string(), secret, Some(client.name.to_string()))
         }))?;
         let footers = Arc::new(Footers::new(FOOTER_BYTES_MAX));
+        let access = Arc::new(access_rules(&self.config));
         let (store, keys) = (self.store.clone(), self.keys.clone());
         Ok(move || {
-            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone());
+            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone()).with_access(access.clone());
             s3_service(FrontParts {
                 ops,
                 identities: identities.clone(),
                 forwarder: store.forwarder(),
+                access: access.clone(),
                 region: None,
                 put_max: layout::REQUEST_MAX,
             })
         })
     }
+}
+
+fn access_rules(config: &Config) -> AccessRules {
+    AccessRules::new(config.buckets.iter().map(|(name, rule)| {
+        let access = match rule.access {
+            config::Access::Encrypted => Access::Encrypted,
+            config::Access::ReadThrough => Access::ReadThrough,
+            config::Access::Plaintext => Access::Plaintext,
+        };
+        (name.to_string(), access)
+    }))
 }
 
 fn server_settings(config: &Config) -> ServerSettings {

@@ -4,17 +4,22 @@
 //! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `upload` their bodies, `forward` the re-signed
 //! raw requests for everything that never touches object data.
 
+mod demands;
 mod error;
 pub mod forward;
+pub mod passing;
 mod sdk;
 mod upload;
+mod versions;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::HeaderMap;
 
+pub use demands::Demands;
 pub use error::{Error, Refusal};
 pub use sdk::{S3Backend, Settings};
+pub use versions::{DeleteMarker, ObjectVersion, VersionPage, VersionQuery};
 
 use crate::stream::SealedBody;
 
@@ -147,11 +152,16 @@ pub struct DeleteMany {
     pub objects: Vec<DeleteOne>,
 }
 
-/// One line of a DeleteObjects request. The ETag is the store's own.
+/// One line of a DeleteObjects request, with its conditions. The ETag is the store's own.
+#[derive(Default)]
 pub struct DeleteOne {
     pub key: String,
     pub version_id: Option<String>,
     pub etag: Option<String>,
+    /// In the form of HTTP dates (RFC 9110 section 5.6.7).
+    pub last_modified: Option<String>,
+    /// Bytes of the *sealed* object.
+    pub sealed_size: Option<u64>,
 }
 
 /// What became of the lines of a DeleteObjects request.

@@ -17,16 +17,17 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
-use aws_sdk_s3::types::{Delete, EncodingType, ObjectIdentifier};
+use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat as Format, SdkBody};
+use aws_sdk_s3::types::{ChecksumAlgorithm, Delete, EncodingType, ObjectIdentifier};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
+use super::demands::Demands;
 use super::upload::{Patience, Progress, PutBody};
 use super::{
-    Answer, Body, DeleteFailure, DeleteMany, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer, Owner,
+    Answer, Body, DeleteFailure, DeleteMany, DeleteOne, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer, Owner,
     Paging, PutObject, Refusal, RestoreState, Select,
 };
 
@@ -45,16 +46,24 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Attempts of requests that can be sent again: those without a body, and DeleteObjects, whose document is in memory. An upload has one.
     pub attempts_max: u32,
+    /// Shared by all workers.
+    pub demands: Demands,
 }
+
+/// What the sealed body is checked by at a store that demands it: the cheapest checksum that every store knows.
+const BODY_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
 
 /// The store, as one worker of the gateway sees it.
 ///
 /// Every worker makes its own: connections belong to the runtime that opened them.
 #[derive(Clone)]
 pub struct S3Backend {
-    client: Client,
+    pub(super) client: Client,
     /// The same without a limit for the answer, which would count the time of the whole body.
     uploads: Client,
+    /// The same with a checksum of the sealed body behind it.
+    checked_uploads: Client,
+    demands: Demands,
     patience: Patience,
 }
 
@@ -72,8 +81,14 @@ impl S3Backend {
             .timeout_config(limits.clone().read_timeout(settings.read_timeout).build())
             .build();
         let uploads = config.to_builder().timeout_config(limits.disable_read_timeout().build()).build();
-        let patience = Patience { idle: settings.idle_timeout, answer: settings.read_timeout };
-        Self { client: Client::from_conf(config), uploads: Client::from_conf(uploads), patience }
+        let checked = uploads.to_builder().request_checksum_calculation(RequestChecksumCalculation::WhenSupported).build();
+        Self {
+            client: Client::from_conf(config),
+            uploads: Client::from_conf(uploads),
+            checked_uploads: Client::from_conf(checked),
+            demands: settings.demands.clone(),
+            patience: Patience { idle: settings.idle_timeout, answer: settings.read_timeout },
+        }
     }
 
     /// PutObject. Exactly one attempt: the body streams and cannot be sent twice.
@@ -81,22 +96,23 @@ impl S3Backend {
     /// When the body ends with an error the store has seen a short body and keeps nothing.
     pub async fn put_object(&self, put: PutObject) -> Result<Answer, Error> {
         let length = put.body.sealed_len().get();
+        let bucket = put.object.bucket;
+        let checked = self.demands.of_upload(&bucket, &put.headers);
         let wire = Wire::new(put.headers)?;
         let progress = Progress::new();
         let body = ByteStream::new(SdkBody::from_body_1_x(PutBody::new(put.body, progress.clone())));
-        let sent = self
-            .uploads
-            .put_object()
-            .bucket(put.object.bucket)
+        let request = if checked { self.checked_uploads.put_object().checksum_algorithm(BODY_CHECKSUM) } else { self.uploads.put_object() };
+        let request = request
+            .bucket(&bucket)
             .key(put.object.key)
             .content_length(i64::try_from(length).map_err(|e| Error::NotSent(e.into()))?)
             .body(body)
-            .customize()
-            .disable_payload_signing()
-            .interceptor(wire.clone())
-            .send();
-        let (_, headers) =
-            progress.watch(finish(sent, &wire), self.patience).await.map_err(|stalled| Error::TimedOut(stalled.into()))??;
+            .customize();
+        let request = if checked { request } else { request.disable_payload_signing() };
+        let sent = request.interceptor(wire.clone()).send();
+        let outcome =
+            progress.watch(finish(sent, &wire), self.patience).await.map_err(|stalled| Error::TimedOut(stalled.into()))?;
+        let (_, headers) = outcome.map_err(|error| self.demands.heed(&bucket, error))?;
         Ok(Answer { headers })
     }
 
@@ -153,9 +169,8 @@ impl S3Backend {
         let objects = delete
             .objects
             .into_iter()
-            .map(|one| ObjectIdentifier::builder().key(one.key).set_version_id(one.version_id).set_e_tag(one.etag).build())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| Error::NotSent(e.into()))?;
+            .map(identifier)
+            .collect::<Result<Vec<_>, _>>()?;
         let lines =
             Delete::builder().set_objects(Some(objects)).quiet(delete.quiet).build().map_err(|e| Error::NotSent(e.into()))?;
         let sent = self.client.delete_objects().bucket(delete.bucket).delete(lines).customize().interceptor(wire.clone()).send();
@@ -250,7 +265,7 @@ impl S3Backend {
 
 /// Puts our headers onto the request before it is signed and keeps those of the answer before the SDK forgets them.
 #[derive(Clone, Debug)]
-struct Wire {
+pub(super) struct Wire {
     request: Arc<Vec<(HeaderName, String)>>,
     answer: Arc<Mutex<HeaderMap>>,
     /// The element that the document of a success has to be, where there is one.
@@ -258,13 +273,13 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(headers: HeaderMap) -> Result<Self, Error> {
+    pub(super) fn new(headers: HeaderMap) -> Result<Self, Error> {
         Self::expecting(None, headers)
     }
 
     /// The SDK reads any document, takes what it knows and misses nothing: a page of somebody else, or the first half of a listing,
     /// would pass for a short or empty listing, by which clients may delete files.
-    fn for_document(element: &'static str, headers: HeaderMap) -> Result<Self, Error> {
+    pub(super) fn for_document(element: &'static str, headers: HeaderMap) -> Result<Self, Error> {
         Self::expecting(Some(element), headers)
     }
 
@@ -295,7 +310,12 @@ impl Intercept for Wire {
     ) -> Result<(), BoxError> {
         let request: &mut HttpRequest = context.request_mut();
         for (name, value) in self.request.iter() {
-            request.headers_mut().try_insert(name.as_str().to_owned(), value.clone())?;
+            if *name == http::header::CONTENT_ENCODING {
+                // Beside the SDK's own aws-chunked.
+                request.headers_mut().try_append(name.as_str().to_owned(), value.clone())?;
+            } else {
+                request.headers_mut().try_insert(name.as_str().to_owned(), value.clone())?;
+            }
         }
         Ok(())
     }
@@ -353,7 +373,7 @@ fn header_map(response: &HttpResponse) -> HeaderMap {
     map
 }
 
-async fn finish<O, E>(
+pub(super) async fn finish<O, E>(
     sent: impl Future<Output = Result<O, SdkError<E, HttpResponse>>>,
     wire: &Wire,
 ) -> Result<(O, HeaderMap), Error>
@@ -423,12 +443,12 @@ fn receive(body: ByteStream, idle: Duration) -> Body {
 
 /// Names in listings are asked for URL-encoded, so that no key can break the XML; a store that ignores the wish sends them plain.
 #[derive(Clone, Copy)]
-struct Names {
-    encoded: bool,
+pub(super) struct Names {
+    pub(super) encoded: bool,
 }
 
 impl Names {
-    fn decode(self, name: String) -> Result<String, Error> {
+    pub(super) fn decode(self, name: String) -> Result<String, Error> {
         if !self.encoded {
             return Ok(name);
         }
@@ -436,6 +456,19 @@ impl Names {
         let spaced = name.replace('+', " ");
         percent_decode_str(&spaced).decode_utf8().map(std::borrow::Cow::into_owned).map_err(|e| Error::Garbled(e.into()))
     }
+}
+
+fn identifier(one: DeleteOne) -> Result<ObjectIdentifier, Error> {
+    let last_modified = one.last_modified.map(|text| DateTime::from_str(&text, Format::HttpDate)).transpose();
+    let size = one.sealed_size.map(i64::try_from).transpose();
+    ObjectIdentifier::builder()
+        .key(one.key)
+        .set_version_id(one.version_id)
+        .set_e_tag(one.etag)
+        .set_last_modified_time(last_modified.map_err(|e| Error::NotSent(e.into()))?)
+        .set_size(size.map_err(|e| Error::NotSent(e.into()))?)
+        .build()
+        .map_err(|e| Error::NotSent(e.into()))
 }
 
 fn entries(contents: Option<Vec<aws_sdk_s3::types::Object>>, names: Names) -> Result<Vec<ListEntry>, Error> {
@@ -449,21 +482,26 @@ fn entries(contents: Option<Vec<aws_sdk_s3::types::Object>>, names: Names) -> Re
                 etag: object.e_tag,
                 last_modified: object.last_modified.map(instant),
                 storage_class: object.storage_class.map(|class| class.as_str().to_owned()),
-                owner: object.owner.map(|owner| Owner { id: owner.id, display_name: owner.display_name }),
-                restore: object.restore_status.map(|state| RestoreState {
-                    in_progress: state.is_restore_in_progress,
-                    expiry: state.restore_expiry_date.map(instant),
-                }),
+                owner: object.owner.map(owner),
+                restore: object.restore_status.map(restore_state),
             })
         })
         .collect()
 }
 
-fn prefixes(found: Option<Vec<aws_sdk_s3::types::CommonPrefix>>, names: Names) -> Result<Vec<String>, Error> {
+pub(super) fn prefixes(found: Option<Vec<aws_sdk_s3::types::CommonPrefix>>, names: Names) -> Result<Vec<String>, Error> {
     found.unwrap_or_default().into_iter().filter_map(|p| p.prefix).map(|p| names.decode(p)).collect()
 }
 
-fn instant(at: DateTime) -> (i64, u32) {
+pub(super) fn owner(owner: aws_sdk_s3::types::Owner) -> Owner {
+    Owner { id: owner.id, display_name: owner.display_name }
+}
+
+pub(super) fn restore_state(state: aws_sdk_s3::types::RestoreStatus) -> RestoreState {
+    RestoreState { in_progress: state.is_restore_in_progress, expiry: state.restore_expiry_date.map(instant) }
+}
+
+pub(super) fn instant(at: DateTime) -> (i64, u32) {
     (at.secs(), at.subsec_nanos())
 }
 

@@ -13,7 +13,7 @@ use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256, Sha512, XxHash3, XxHash64, XxHash128};
 
 use super::Error;
-use crate::format::{ChecksumAlgorithm, ChecksumKind, Footer, ObjectChecksum};
+use crate::format::{ChecksumAlgorithm, ChecksumKind, Footer, ObjectChecksum, TableEntry};
 use crate::stream::{self, FooterFacts, PlainCheck};
 
 const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
@@ -68,6 +68,11 @@ impl BodyCheck {
             enable(&mut hasher, *algorithm);
         }
         Ok(Self { hasher, content_md5, checksum, must_end_with_trailer, verified: Arc::default() })
+    }
+
+    /// Whether the client declared anything by which the body can be verified.
+    pub fn is_declared(&self) -> bool {
+        self.content_md5.is_some() || self.checksum.is_some()
     }
 
     /// The client's checksum, there once the body has been verified.
@@ -145,6 +150,15 @@ pub fn shown_checksum(footer: &Footer) -> Vec<(HeaderName, HeaderValue)> {
     }
 }
 
+/// The headers that show the checksum of one part of an object with this checksum.
+pub fn part_checksum(whole: &ObjectChecksum, part: &TableEntry) -> Vec<(HeaderName, HeaderValue)> {
+    let kind = match whole.kind() {
+        ChecksumKind::FullObject => "FULL_OBJECT",
+        ChecksumKind::Composite => "COMPOSITE",
+    };
+    headers_of(whole.algorithm(), BASE64.encode(part.checksum.as_slice()), kind)
+}
+
 /// The checksum of the parts' checksums, with their number behind it, as S3 shows it.
 fn composite(algorithm: ChecksumAlgorithm, footer: &Footer) -> String {
     let mut hasher = ChecksumHasher::default();
@@ -173,6 +187,11 @@ fn now_ms() -> u64 {
 fn algorithm_of(header: &str) -> Option<ChecksumAlgorithm> {
     let name = header.strip_prefix(CHECKSUM_PREFIX)?;
     ChecksumAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+}
+
+/// Characters of the value that the checksum trailer of this name has; `None` when no checksum has the name.
+pub fn trailer_value_len(name: &str) -> Option<usize> {
+    algorithm_of(name).map(|algorithm| BASE64.encode_len(algorithm.len()))
 }
 
 fn announced_trailers(headers: &HeaderMap) -> Vec<String> {

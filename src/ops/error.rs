@@ -31,6 +31,8 @@ pub enum Error {
     MetadataTooLarge { bytes: usize, max: usize },
     #[error("The requested range is not satisfiable")]
     InvalidRange { plain_len: u64 },
+    #[error("The requested partnumber is not satisfiable")]
+    InvalidPartNumber,
     #[error("{0}")]
     NotImplemented(&'static str),
     /// The object in the store is not what this gateway wrote under this name.
@@ -63,6 +65,7 @@ impl Error {
             Self::EntityTooLarge => S3Error::with_message(S3ErrorCode::EntityTooLarge, self.to_string()),
             Self::MetadataTooLarge { .. } => S3Error::with_message(S3ErrorCode::MetadataTooLarge, self.to_string()),
             Self::InvalidRange { plain_len } => invalid_range(plain_len),
+            Self::InvalidPartNumber => custom("InvalidPartNumber", 416, self.to_string()),
             Self::NotImplemented(text) => S3Error::with_message(S3ErrorCode::NotImplemented, text),
             Self::Integrity(cause) => {
                 tracing::error!(cause = %chain(&*cause), "an object failed its integrity check");
@@ -143,6 +146,9 @@ fn key_failure(cause: &keys::Error) -> S3Error {
         }
         keys::Error::ScopeTaken { .. } => {
             S3Error::with_message(S3ErrorCode::AccessDenied, "The configuration gives this bucket no scope of its own.")
+        }
+        keys::Error::PlaintextBucket { .. } => {
+            S3Error::with_message(S3ErrorCode::InvalidRequest, "This bucket is configured to hold plaintext; this operation would seal or open.")
         }
         keys::Error::KeyDisabled { .. } => custom("KMS.DisabledException", 400, "The key of this object is disabled."),
         keys::Error::KeyPendingDeletion { .. } => {

@@ -4,6 +4,8 @@
 //! in S3's words what happened. This room never sees a socket, and never lets a byte through that `stream` did not seal or open.
 //! FORMAT section 9 holds the rules that reading obeys.
 
+mod access;
+mod attributes;
 mod check;
 mod delete;
 mod error;
@@ -12,21 +14,26 @@ mod get_object;
 mod head_object;
 mod headers;
 mod list;
+mod list_versions;
 mod object;
+mod part_number;
 mod put_object;
+mod read_through;
 mod received;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use s3s::dto::{
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetObjectInput, GetObjectOutput,
-    HeadObjectInput, HeadObjectOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
-    PutObjectInput, PutObjectOutput,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetObjectAttributesInput,
+    GetObjectAttributesOutput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListObjectVersionsInput,
+    ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, PutObjectInput,
+    PutObjectOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
-pub use check::verify_document;
+pub use access::{Access, AccessRules};
+pub use check::{trailer_value_len, verify_document};
 pub use error::{Error, chain};
 pub use footers::Footers;
 pub use received::{BodyFault, refusal_of};
@@ -42,11 +49,20 @@ pub struct Gateway {
     backend: S3Backend,
     keys: Arc<Keys>,
     footers: Arc<Footers>,
+    access: Arc<AccessRules>,
 }
 
 impl Gateway {
+    /// Every bucket is [`Access::Encrypted`].
     pub fn new(backend: S3Backend, keys: Arc<Keys>, footers: Arc<Footers>) -> Self {
-        Self { backend, keys, footers }
+        Self { backend, keys, footers, access: Arc::default() }
+    }
+
+    /// The same with buckets that may hold plaintext.
+    #[must_use]
+    pub fn with_access(mut self, access: Arc<AccessRules>) -> Self {
+        self.access = access;
+        self
     }
 }
 
@@ -79,5 +95,18 @@ impl S3 for Gateway {
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         self.list_v2(req).await.map_err(Error::into_s3)
+    }
+    async fn list_object_versions(
+        &self,
+        req: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        self.list_versions(req).await.map_err(Error::into_s3)
+    }
+
+    async fn get_object_attributes(
+        &self,
+        req: S3Request<GetObjectAttributesInput>,
+    ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
+        self.attributes(req).await.map_err(Error::into_s3)
     }
 }

@@ -16,6 +16,11 @@ impl Gateway {
         let length =
             PlainLen::new(length).filter(|length| length.get() <= layout::SINGLE_PLAIN_MAX).ok_or(Error::EntityTooLarge)?;
         let check = BodyCheck::new(&req.headers, req.trailing_headers)?;
+        if !check.is_declared() && req.headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-")) {
+            return Err(Error::InvalidRequest(
+                "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
+            ));
+        }
         let verified = check.verified();
 
         let fresh = self.keys.fresh(&req.input.bucket, &req.input.key, Layout::Single).await?;
