@@ -11,7 +11,7 @@ use super::check::{part_checksum, shown_checksum};
 use super::object::Found;
 use super::{Error, Gateway, headers};
 use crate::backend::{ObjectName, Select};
-use crate::format::Footer;
+use crate::format::{ChecksumKind, Footer};
 
 const ASKED: &str = "x-amz-object-attributes";
 /// S3's page of parts, and its largest.
@@ -152,6 +152,11 @@ impl Page {
     }
 
     fn of(self, footer: &Footer) -> GetObjectAttributesParts {
+        let total_parts_count = i32::try_from(footer.parts.len()).ok();
+        // S3 has no list of the parts of an object with a checksum of the whole.
+        if footer.checksum.is_some_and(|checksum| checksum.kind() == ChecksumKind::FullObject) {
+            return GetObjectAttributesParts { total_parts_count, ..GetObjectAttributesParts::default() };
+        }
         let size = usize::try_from(self.max).unwrap_or_default();
         let mut rest = footer.parts.iter().filter(|part| i32::from(part.number) > self.after);
         let parts: Vec<ObjectPart> = rest
@@ -177,7 +182,7 @@ impl Page {
             .collect();
         let last = parts.last().and_then(|part| part.part_number);
         GetObjectAttributesParts {
-            total_parts_count: i32::try_from(footer.parts.len()).ok(),
+            total_parts_count,
             part_number_marker: Some(self.after),
             next_part_number_marker: last.or(Some(self.after)),
             max_parts: Some(self.max),
@@ -232,6 +237,9 @@ mod tests {
         let first = Page::new(None, None).unwrap().of(&footer).parts.unwrap().remove(0);
         assert_eq!((first.size, first.checksum_crc32.as_deref()), (Some(5), Some("BwcHBw==")));
         assert!(Page::new(Some(-1), None).is_err());
+        let checksum = Some(ObjectChecksum::full_object(ChecksumAlgorithm::Crc32, &[1; 4]).unwrap());
+        let page = Page::new(None, None).unwrap().of(&Footer { checksum, ..footer });
+        assert_eq!((page.total_parts_count, page.parts), (Some(3), None));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response};
 
 use super::list::{Names, common_prefixes, show_entry, show_owner, timestamp};
+use super::read_through::Entry;
 use super::{Error, Gateway, headers};
 use crate::backend::VersionQuery;
 
@@ -27,7 +28,7 @@ impl Gateway {
             headers: guards.clone(),
         };
         let page = self.backend.list_object_versions(query).await?;
-        let entries = page.versions.iter().map(|version| (&version.entry, version.version_id.clone())).collect();
+        let entries = page.versions.iter().map(|version| Entry::new(&version.entry, version.version_id.as_deref())).collect();
         let sizes = self.shown_sizes(&asked.bucket, &guards, entries).await?;
         let versions = page.versions.into_iter().zip(sizes).map(|(version, size)| {
             let shown = show_entry(version.entry, &size, names);

@@ -6,8 +6,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Error;
-use super::check::part_checksum;
-use crate::format::{Footer, PlainLen, layout};
+use super::check::{part_checksum, shown_checksum};
+use crate::format::{ChecksumKind, Footer, PlainLen, layout};
 
 const PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
 
@@ -34,7 +34,8 @@ pub struct Part {
     pub is_whole: bool,
     /// How many parts the object has; `None` when it was a single upload.
     count: Option<usize>,
-    /// The client's checksum of the part, as headers.
+    /// The client's checksum, as headers: S3 shows one only where it is that of exactly these bytes, and keeps none of the parts of an
+    /// object that has one of the whole.
     pub checksum: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -68,7 +69,11 @@ impl Part {
             // The footer's own checks hold the sum within 64 bits.
             let len = entry.plain_len.get();
             if entry.number == number {
-                let checksum = footer.checksum.map(|whole| part_checksum(&whole, entry)).unwrap_or_default();
+                let checksum = match footer.checksum {
+                    Some(whole) if whole.kind() == ChecksumKind::Composite => part_checksum(&whole, entry),
+                    _ if footer.parts.len() == 1 => shown_checksum(footer),
+                    _ => Vec::new(),
+                };
                 return Ok(Self { span: span(start, len), is_whole: false, count: Some(footer.parts.len()), checksum });
             }
             start += len;
@@ -91,7 +96,7 @@ fn span(start: u64, len: u64) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{ChecksumBytes, TableEntry};
+    use crate::format::{ChecksumAlgorithm, ChecksumBytes, ObjectChecksum, TableEntry};
 
     #[test]
     fn only_numbers_that_a_part_can_have_are_taken_and_no_range_beside_them() {
@@ -127,6 +132,21 @@ mod tests {
         for missing in [2, 3, 8, 10] {
             assert!(matches!(found(missing), Err(Error::InvalidPartNumber)), "{missing}");
         }
+        let checksum = |parts: &[TableEntry], checksum, number| {
+            let plain_len = PlainLen::new(parts.iter().map(|part| part.plain_len.get()).sum()).unwrap();
+            let footer = Footer { parts: parts.to_vec(), checksum: Some(checksum), plain_len, ..footer.clone() };
+            let shown = Part::of_multipart(number, &footer).unwrap().checksum;
+            shown.first().map(|(name, value)| (name.as_str().to_owned(), value.to_str().unwrap().to_owned()))
+        };
+        let with = |entry: TableEntry, byte| TableEntry { checksum: ChecksumBytes::new(&[byte; 4]).unwrap(), ..entry };
+        let parts = [with(entry(1, 5_242_880), 0), with(entry(2, 3), 7)];
+        let composite = ObjectChecksum::composite(ChecksumAlgorithm::Crc32);
+        let full = ObjectChecksum::full_object(ChecksumAlgorithm::Crc32, &[1; 4]).unwrap();
+        let crc32 = |value: &str| Some(("x-amz-checksum-crc32".to_owned(), value.to_owned()));
+        assert_eq!(checksum(&parts, composite, 2), crc32("BwcHBw=="));
+        assert_eq!(checksum(&parts, full, 2), None);
+        assert_eq!(checksum(&parts[..1], full, 1), crc32("AQEBAQ=="));
+
         let single = |number, len| Part::of_single(number, PlainLen::new(len).unwrap()).map(|part| part.span);
         assert_eq!((single(1, 5).unwrap(), single(1, 0).unwrap()), (Some((0, 4)), None));
         assert!(matches!(single(2, 5), Err(Error::InvalidPartNumber)));

@@ -25,6 +25,25 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Objects of one page of a listing that are looked at side by side.
 const LOOKS_AT_ONCE: usize = 16;
 
+/// What a listing says of an object before it is known what it is.
+pub(super) struct Entry {
+    key: String,
+    version_id: Option<String>,
+    etag: Option<String>,
+    stored_size: Option<i64>,
+}
+
+impl Entry {
+    pub fn new(entry: &ListEntry, version_id: Option<&str>) -> Self {
+        Self {
+            key: entry.key.clone(),
+            version_id: version_id.map(str::to_owned),
+            etag: entry.etag.clone(),
+            stored_size: entry.sealed_size,
+        }
+    }
+}
+
 /// What an object in a listing is shown with.
 pub(super) struct Shown {
     pub size: Option<i64>,
@@ -113,13 +132,8 @@ impl Gateway {
     ///
     /// # Errors
     /// Whatever keeps the store from telling what an object is: a wrong size would make clients copy or delete.
-    pub(super) async fn shown_sizes(
-        &self,
-        bucket: &str,
-        guards: &HeaderMap,
-        entries: Vec<(&ListEntry, Option<String>)>,
-    ) -> Result<Vec<Shown>, Error> {
-        let looks = entries.into_iter().map(|(entry, version_id)| self.shown_size(bucket, guards, entry, version_id));
+    pub(super) async fn shown_sizes(&self, bucket: &str, guards: &HeaderMap, entries: Vec<Entry>) -> Result<Vec<Shown>, Error> {
+        let looks = entries.into_iter().map(|entry| self.shown_size(bucket, guards, entry));
         let mut looks = futures::stream::iter(looks).buffered(LOOKS_AT_ONCE);
         let mut shown = Vec::new();
         while let Some(one) = looks.next().await {
@@ -128,25 +142,16 @@ impl Gateway {
         Ok(shown)
     }
 
-    async fn shown_size(
-        &self,
-        bucket: &str,
-        guards: &HeaderMap,
-        entry: &ListEntry,
-        version_id: Option<String>,
-    ) -> Result<Shown, Error> {
-        let Some(stored) = entry.sealed_size.and_then(|size| u64::try_from(size).ok()) else {
-            return Ok(Shown { size: entry.sealed_size, is_plaintext: false });
-        };
-        let as_sealed = Shown { size: entry.sealed_size.map(plain_size), is_plaintext: false };
-        let as_plaintext = Shown { size: entry.sealed_size, is_plaintext: true };
-        match (self.access.of(bucket), &entry.etag) {
+    async fn shown_size(&self, bucket: &str, guards: &HeaderMap, entry: Entry) -> Result<Shown, Error> {
+        let Some(stored) = entry.stored_size else { return Ok(Shown { size: None, is_plaintext: false }) };
+        let as_sealed = Shown { size: Some(plain_size(stored)), is_plaintext: false };
+        let as_plaintext = Shown { size: Some(stored), is_plaintext: true };
+        match self.access.of(bucket) {
             // A size that no sealed object has is shown as it is (FORMAT section 8).
-            (Access::Encrypted, _) => Ok(as_sealed),
-            (Access::Plaintext, _) => Ok(as_plaintext),
-            (Access::ReadThrough, _) if !is_doubtful(stored) => Ok(as_plaintext),
-            (Access::ReadThrough, None) => Ok(as_sealed),
-            (Access::ReadThrough, Some(etag)) => Ok(match self.kind(bucket, guards, entry, etag, version_id).await? {
+            Access::Encrypted => Ok(as_sealed),
+            Access::Plaintext => Ok(as_plaintext),
+            Access::ReadThrough if !u64::try_from(stored).is_ok_and(is_doubtful) => Ok(as_plaintext),
+            Access::ReadThrough => Ok(match self.kind(bucket, guards, entry).await? {
                 Kind::Sealed => as_sealed,
                 Kind::Plaintext | Kind::PlaintextToTheEnd => as_plaintext,
             }),
@@ -154,18 +159,14 @@ impl Gateway {
     }
 
     /// What an object in a listing is, by its own headers.
-    async fn kind(
-        &self,
-        bucket: &str,
-        guards: &HeaderMap,
-        entry: &ListEntry,
-        etag: &str,
-        version_id: Option<String>,
-    ) -> Result<Kind, Error> {
-        if let Some(kind) = self.access.known_kind(bucket, &entry.key, etag).await {
+    async fn kind(&self, bucket: &str, guards: &HeaderMap, entry: Entry) -> Result<Kind, Error> {
+        let Entry { key, version_id, etag, .. } = entry;
+        if let Some(etag) = &etag
+            && let Some(kind) = self.access.known_kind(bucket, &key, etag).await
+        {
             return Ok(kind);
         }
-        let object = ObjectName { bucket: bucket.to_owned(), key: entry.key.clone() };
+        let object = ObjectName { bucket: bucket.to_owned(), key: key.clone() };
         let answer = match self.backend.head_object(Select { object, version_id, headers: guards.clone(), range: None }).await {
             Ok(answer) => answer,
             // Gone since the page was made.
@@ -174,11 +175,12 @@ impl Gateway {
         };
         // Only the presence counts here: what has an envelope is never plaintext, and a read tells whether it is a good one.
         let kind = if answer.headers.contains_key(format::HEADER) { Kind::Sealed } else { Kind::Plaintext };
-        let same = answer.headers.get(http::header::ETAG).is_some_and(|seen| {
-            String::from_utf8_lossy(seen.as_bytes()).trim_matches('"') == etag.trim_matches('"')
-        });
-        if same {
-            self.access.remember_kind(bucket, &entry.key, etag, kind).await;
+        // Of another version than the page's nothing was learned.
+        let seen = answer.headers.get(http::header::ETAG).map(|seen| String::from_utf8_lossy(seen.as_bytes()).into_owned());
+        if let (Some(etag), Some(seen)) = (etag, seen)
+            && etag.trim_matches('"') == seen.trim_matches('"')
+        {
+            self.access.remember_kind(bucket, &key, &etag, kind).await;
         }
         Ok(kind)
     }
