@@ -42,6 +42,7 @@ pub struct PutObject {
 }
 
 /// GetObject, HeadObject or DeleteObject of one object.
+#[derive(Clone)]
 pub struct Select {
     pub object: ObjectName,
     pub version_id: Option<String>,

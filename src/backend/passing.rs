@@ -118,7 +118,7 @@ fn framed(body: PassBody, headers: &mut HeaderMap) -> Body {
     let tail_len = end.len() + name.as_str().len() + ":".len() + value_len + "\r\n\r\n".len();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(head.len() as u64 + length + tail_len as u64));
     headers.insert("x-amz-decoded-content-length", HeaderValue::from(length));
-    headers.append(header::CONTENT_ENCODING, HeaderValue::from_static("aws-chunked"));
+    headers.insert(header::CONTENT_ENCODING, chunked_beside(headers.get(header::CONTENT_ENCODING)));
     headers.insert("x-amz-trailer", HeaderValue::from_str(name.as_str()).unwrap_or(HeaderValue::from_static("")));
     let tail = async move {
         let value = value()?;
@@ -128,6 +128,12 @@ fn framed(body: PassBody, headers: &mut HeaderMap) -> Body {
         if tail.len() == tail_len { Ok(Bytes::from(tail)) } else { Err("the trailer has another length than it must".into()) }
     };
     stream::iter([Ok(Bytes::from(head))]).chain(plain).chain(stream::once(tail)).boxed()
+}
+
+/// The object's own codings and the framing, in one header: some stores read only the first of two.
+fn chunked_beside(own: Option<&HeaderValue>) -> HeaderValue {
+    let joined = own.map(|own| [own.as_bytes(), b",aws-chunked"].concat());
+    joined.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()).unwrap_or(HeaderValue::from_static("aws-chunked"))
 }
 
 /// The client's headers that travel with plaintext.
@@ -140,8 +146,9 @@ fn passing_headers(client: &HeaderMap) -> Result<HeaderMap, ForwardError> {
             let codings = value.to_str().map_err(|_| ForwardError::HeaderNotText(name.clone()))?;
             let kept: Vec<_> = codings.split(',').map(str::trim).filter(|coding| !coding.eq_ignore_ascii_case("aws-chunked")).collect();
             if !kept.is_empty() {
-                let kept = HeaderValue::try_from(kept.join(",")).map_err(|_| ForwardError::HeaderNotText(name.clone()))?;
-                out.append(name.clone(), kept);
+                let before = out.get(name).and_then(|value| value.to_str().ok()).map(|text| format!("{text},")).unwrap_or_default();
+                let kept = HeaderValue::try_from(before + &kept.join(",")).map_err(|_| ForwardError::HeaderNotText(name.clone()))?;
+                out.insert(name.clone(), kept);
             }
         } else if may_pass(text) {
             std::str::from_utf8(value.as_bytes()).map_err(|_| ForwardError::HeaderNotText(name.clone()))?;
@@ -210,6 +217,12 @@ mod tests {
         }
         let (headers, bytes) = sent(body(b"abc", None)).await;
         assert_eq!((bytes.unwrap(), headers.len(), &headers["content-length"]), (b"abc".to_vec(), 1, &"3".parse().unwrap()));
+    }
+
+    #[test]
+    fn there_is_one_header_for_all_codings() {
+        assert_eq!(chunked_beside(None), "aws-chunked");
+        assert_eq!(chunked_beside(Some(&HeaderValue::from_static("gzip,br"))), "gzip,br,aws-chunked");
     }
 
     #[tokio::test]

@@ -310,12 +310,10 @@ impl Intercept for Wire {
     ) -> Result<(), BoxError> {
         let request: &mut HttpRequest = context.request_mut();
         for (name, value) in self.request.iter() {
-            if *name == http::header::CONTENT_ENCODING {
-                // Beside the SDK's own aws-chunked.
-                request.headers_mut().try_append(name.as_str().to_owned(), value.clone())?;
-            } else {
-                request.headers_mut().try_insert(name.as_str().to_owned(), value.clone())?;
-            }
+            let is_framed = *name == http::header::CONTENT_ENCODING && request.headers().get(name.as_str()) == Some("aws-chunked");
+            // The SDK's own framing stays, in one header with the object's codings: some stores read only the first of two.
+            let value = if is_framed { format!("{value},aws-chunked") } else { value.clone() };
+            request.headers_mut().try_insert(name.as_str().to_owned(), value)?;
         }
         Ok(())
     }

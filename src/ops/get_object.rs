@@ -229,8 +229,7 @@ impl Read<'_> {
     }
 
     async fn ask_head(&self) -> Result<(HeaderMap, Option<Body>), Error> {
-        let answer = self.gateway.backend.head_object(self.select(None)).await?;
-        Ok((answer.headers, None))
+        Ok((self.gateway.head_with_words(self.select(None)).await?, None))
     }
 
     fn select(&self, range: Option<ByteRange>) -> Select {

@@ -8,7 +8,7 @@ use super::check::shown_checksum;
 use super::object::{Found, Wanted};
 use super::part_number::{self, Part};
 use super::{Error, Gateway, headers, read_through};
-use crate::backend::{ObjectName, Select};
+use crate::backend::{self, ByteRange, ObjectName, Select};
 
 impl Gateway {
     pub(super) async fn head(&self, req: S3Request<HeadObjectInput>) -> Result<S3Response<HeadObjectOutput>, Error> {
@@ -20,7 +20,11 @@ impl Gateway {
         let guards = headers::guards(&req.headers, &req.extensions);
         let select = |headers| Select { object: object.clone(), version_id: version_id.clone(), headers, range: None };
 
-        let (answer, found) = self.look(select(headers::for_read(&req.headers, &req.extensions)?), &guards).await?;
+        let answer = self.backend.head_object(select(headers::for_read(&req.headers, &req.extensions)?)).await?.headers;
+        let found = self.found(&object.bucket, &answer)?;
+        if let Found::Plain(plain) = &found {
+            self.refuse_stripped(select(guards.clone()), plain).await?;
+        }
         let (mut shown, mut checksum, part, plain_len) = match &found {
             Found::Sealed(stored) => {
                 let shown = headers::for_client_object(answer);
@@ -77,6 +81,17 @@ impl Gateway {
         Ok(S3Response::with_headers(output, shown))
     }
 
+    /// HEAD of an object. An answer to HEAD has no document, so what is not there is asked for once more as a GET of one byte: whether it is
+    /// the version, the key or the bucket that is missing, only that answer says.
+    pub(super) async fn head_with_words(&self, select: Select) -> Result<HeaderMap, Error> {
+        let again = Select { range: Some(ByteRange::Inclusive(0, 0)), ..select.clone() };
+        match self.backend.head_object(select).await {
+            Ok(answer) => Ok(answer.headers),
+            Err(backend::Error::Refused(refusal)) if refusal.status == 404 => Ok(self.backend.get_object(again).await?.headers),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// HEAD of an object: the store's headers, and what the object is. `select` may carry conditions; `guards` are for what else must be
     /// asked. The one function for those who only want to know, the sources of copies among them.
     ///
@@ -84,7 +99,7 @@ impl Gateway {
     /// As [`Gateway::found`] and [`Gateway::refuse_stripped`].
     pub(super) async fn look(&self, select: Select, guards: &HeaderMap) -> Result<(HeaderMap, Found), Error> {
         let (object, version_id) = (select.object.clone(), select.version_id.clone());
-        let answer = self.backend.head_object(select).await?.headers;
+        let answer = self.head_with_words(select).await?;
         let found = self.found(&object.bucket, &answer)?;
         if let Found::Plain(plain) = &found {
             self.refuse_stripped(Select { object, version_id, headers: guards.clone(), range: None }, plain).await?;
