@@ -70,9 +70,9 @@ pub fn for_write(client: &HeaderMap, extensions: &Extensions, envelope_text: &st
         if name.as_str() == format::HEADER {
             return Err(Error::InvalidArgument("The metadata entry 'ciphergate' is reserved"));
         }
-        let value = encoded_words(joined(client, name)?)?;
-        bytes += name.as_str().len() - METADATA_PREFIX.len() + value.len();
-        out.insert(name.clone(), value);
+        let value = joined(client, name)?;
+        bytes += name.as_str().len() - METADATA_PREFIX.len() + plain_len(&value);
+        out.insert(name.clone(), encoded_words(value)?);
     }
     if bytes > METADATA_BYTES_MAX {
         return Err(Error::MetadataTooLarge { bytes, max: METADATA_BYTES_MAX });
@@ -318,6 +318,31 @@ fn encoded_words(value: HeaderValue) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(words.join(" ")).map_err(|_| Error::Internal("encoded words are not a header"))
 }
 
+/// Bytes of a metadata value as S3 counts them: in UTF-8, without what RFC 2047 puts around.
+fn plain_len(value: &HeaderValue) -> usize {
+    let Ok(text) = value.to_str() else { return value.len() };
+    let (mut bytes, mut after_word) = (0, true);
+    for (index, token) in text.split(' ').enumerate() {
+        let word = word_len(token);
+        // The space between two words is none.
+        bytes += usize::from(index > 0 && !(after_word && word.is_some()));
+        bytes += word.unwrap_or(token.len());
+        after_word = word.is_some();
+    }
+    bytes
+}
+
+/// Bytes in an encoded word; `None` when it is not one.
+fn word_len(token: &str) -> Option<usize> {
+    let mut fields = token.strip_prefix("=?")?.strip_suffix("?=")?.split('?');
+    let (_charset, coding, text) = (fields.next()?, fields.next()?, fields.next()?);
+    match (coding, fields.next()) {
+        ("B" | "b", None) => BASE64.decode(text.as_bytes()).ok().map(|bytes| bytes.len()),
+        ("Q" | "q", None) => text.len().checked_sub(2 * text.matches('=').count()),
+        _ => None,
+    }
+}
+
 /// Repeated headers count as one with commas (RFC 9110 section 5.3); S3 stores metadata so.
 fn joined(from: &HeaderMap, name: &HeaderName) -> Result<HeaderValue, Error> {
     let mut values = from.get_all(name).iter();
@@ -421,6 +446,26 @@ mod tests {
             }
             assert_eq!(back, text);
         }
+    }
+
+    #[test]
+    fn metadata_is_counted_in_utf8() {
+        for (value, bytes) in [
+            ("plain text", 10),
+            ("", 0),
+            ("=?UTF-8?Q?caf=C3=A9?=", 5),
+            ("=?UTF-8?B?w6k=?=", 2),
+            ("=?UTF-8?B?w6k=?= =?UTF-8?B?w6k=?=", 4),
+            ("a =?UTF-8?B?w6k=?= b", 6),
+            ("=?UTF-8?B?!?=", 13),
+            ("=?no word?=", 11),
+        ] {
+            assert_eq!(plain_len(&HeaderValue::from_str(value).unwrap()), bytes, "{value}");
+        }
+        assert_eq!(plain_len(&HeaderValue::from_bytes("é".as_bytes()).unwrap()), 2);
+        let room = METADATA_BYTES_MAX - "ciphergate".len() - "ENVELOPE".len() - "k".len();
+        assert!(write(&[("x-amz-meta-k", &"é".repeat(room / 2))]).is_ok());
+        assert!(matches!(write(&[("x-amz-meta-k", &"é".repeat(room / 2 + 1))]), Err(Error::MetadataTooLarge { .. })));
     }
 
     #[test]
