@@ -4,8 +4,11 @@ import datetime
 import threading
 
 import pytest
+from botocore.exceptions import ClientError
 from kit import raw
 from kit.data import payload
+from kit.listener import Listener
+from kit.sizes import sealed_len
 from test_objects import error
 
 WRONG = '"00000000000000000000000000000000-0"'
@@ -115,6 +118,24 @@ def test_a_conditional_delete_is_refused_where_the_store_has_none(localstack_sit
     etag = site.s3.put_object(**here, Body=payload(100))["ETag"]
     assert error(site.s3.delete_object, **here, IfMatch=etag) == (501, "NotImplemented")
     assert site.s3.get_object(**here)["Body"].read() == payload(100)
+
+
+@pytest.mark.gateway_only
+def test_conditions_of_deletes_reach_the_store_in_its_own_words(sites):
+    """The mark is taken off, and the size is the sealed one: all objects of one size have one sealed size."""
+    at = datetime.datetime(2026, 11, 24, 4, 0, tzinfo=datetime.timezone.utc)
+    with Listener() as store:
+        site = sites.start("embedded", name="deletes", backend=store.url, ready="livez")
+        site.s3.delete_object(Bucket="bucket", Key="k", IfMatch='"abc-0"', IfMatchSize=70_000, IfMatchLastModifiedTime=at)
+        (seen,) = store.seen
+        assert seen["if-match"] == '"abc"' and seen["x-amz-if-match-size"] == str(sealed_len(70_000))
+        assert seen["x-amz-if-match-last-modified-time"] == "Tue, 24 Nov 2026 04:00:00 GMT"
+        line = {"Key": "k", "ETag": '"abc-0"', "Size": 0, "LastModifiedTime": at}
+        with pytest.raises(ClientError):  # the store's answer is no document
+            site.s3.delete_objects(Bucket="bucket", Delete={"Objects": [line]})
+        document = store.bodies[-1].decode().replace("&quot;", '"')
+        assert "<Size>240</Size>" in document and "<ETag>abc</ETag>" in document
+        assert "<LastModifiedTime>Tue, 24 Nov 2026 04:00:00 GMT</LastModifiedTime>" in document
 
 
 @pytest.mark.gateway_only

@@ -9,6 +9,7 @@ import pytest
 from conftest import fresh_bucket
 from kit import raw
 from kit.data import payload
+from kit.listener import Listener
 from test_objects import error
 
 
@@ -106,9 +107,8 @@ def error_or_none(call, **options):
 
 def test_bad_tags(localstack_site, localstack_bucket):
     here = {"Bucket": localstack_bucket, "Key": "k"}
-    too_many = "&".join(f"k{number}=v" for number in range(11))
-    for tags in (too_many, "a=1&a=2"):
-        assert error(localstack_site.s3.put_object, **here, Body=b"", Tagging=tags)[0] == 400, tags
+    for tags in ("a=1&a=2", "a=<>"):
+        assert error(localstack_site.s3.put_object, **here, Body=b"", Tagging=tags) == (400, "InvalidArgument"), tags
     assert error(localstack_site.s3.head_object, **here)[0] == 404
 
 
@@ -175,8 +175,6 @@ def test_website_redirect(localstack_site, localstack_bucket):
 @pytest.mark.gateway_only
 def test_guards_reach_the_store(sites, tmp_path):
     """Expected owner and request payer, on every operation: a store that writes down what it is asked."""
-    from kit.listener import Listener
-
     with Listener() as store:
         site = sites.start("embedded", name="guards", backend=store.url, ready="livez")
         guards = {"ExpectedBucketOwner": "111122223333", "RequestPayer": "requester"}
@@ -277,8 +275,6 @@ def test_a_lock_needs_a_digest(localstack_site, locked):
 @pytest.mark.gateway_only
 def test_the_store_gets_its_own_digest(sites):
     """Not the client's, which is of the plaintext: a checksum of the sealed body, behind it."""
-    from kit.listener import Listener
-
     with Listener() as store:
         site = sites.start("embedded", name="digest", backend=store.url, ready="livez")
         for lock in ({"ObjectLockLegalHoldStatus": "ON"}, {}):

@@ -71,8 +71,9 @@ def test_delete_markers(site, bucket):
         status, seen = headers(call, **here)
         assert status == 404 and seen["x-amz-delete-marker"] == "true" and seen["x-amz-version-id"] == marker["VersionId"]
         status, seen = headers(call, **here, VersionId=marker["VersionId"])
-        assert status == 405 and seen["allow"] == "DELETE"
-        assert site.kind != "embedded" or seen["x-amz-delete-marker"] == "true"  # LocalStack leaves it out
+        assert status == 405
+        if call == site.s3.get_object or site.kind == "embedded":  # LocalStack says no more to a HEAD
+            assert seen["x-amz-delete-marker"] == "true" and seen["allow"] == "DELETE"
     assert site.s3.get_object(**here, VersionId=version)["Body"].read() == payload(1000)
     gone = site.s3.delete_object(**here, VersionId=marker["VersionId"])
     assert gone["DeleteMarker"] is True and gone["VersionId"] == marker["VersionId"]
