@@ -170,6 +170,23 @@ async fn listings_of_a_read_through_bucket_show_what_each_object_is() {
 }
 
 #[tokio::test]
+async fn a_page_of_an_encrypted_bucket_costs_one_request() {
+    let site = site().await;
+    let client = site.client();
+    for index in 0..30usize {
+        client.put_object().bucket("sealed").key(format!("{index:03}")).body(noise(index * 5000, 1).into()).send().await.unwrap();
+    }
+    let requests = site.store.faults().inject("*", "", u64::MAX, Effect::Delay(Duration::ZERO));
+    let sizes: Vec<i64> = (0..30).map(|index| index * 5000).collect();
+    let page = client.list_objects_v2().bucket("sealed").send().await.unwrap();
+    assert_eq!(page.contents().iter().map(|o| o.size().unwrap()).collect::<Vec<_>>(), sizes);
+    assert_eq!(requests.count(), 1);
+    let page = client.list_objects().bucket("sealed").send().await.unwrap();
+    assert_eq!(page.contents().iter().map(|o| o.size().unwrap()).collect::<Vec<_>>(), sizes);
+    assert_eq!(requests.count(), 2);
+}
+
+#[tokio::test]
 async fn conditions_and_deletes_in_a_read_through_bucket() {
     let site = site().await;
     let (client, behind) = (site.client(), site.behind());
