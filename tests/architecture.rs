@@ -78,7 +78,9 @@ fn one_file_passes_plaintext_on() {
     for path in files {
         let place = path.strip_prefix(&root).expect("below src").to_string_lossy().replace('\\', "/");
         let text = fs::read_to_string(&path).expect("source");
-        if !place.starts_with("backend/") && text.lines().map(code_of).any(|line| line.contains("passing") || line.contains("PassBody")) {
+        if !place.starts_with("backend/")
+            && text.lines().map(code_of).any(|line| line.contains("passing") || line.contains("PassBody"))
+        {
             users.push(place);
         }
     }

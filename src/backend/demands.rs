@@ -36,7 +36,8 @@ impl Demands {
                 Error::Refused(Box::new(Refusal {
                     status: 503,
                     code: "SlowDown".to_owned(),
-                    message: "The store wants a checksum with uploads to this bucket; it will have one. Please try again.".to_owned(),
+                    message: "The store wants a checksum with uploads to this bucket; it will have one. Please try again."
+                        .to_owned(),
                     headers: HeaderMap::new(),
                 }))
             }

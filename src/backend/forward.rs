@@ -183,7 +183,12 @@ impl Forwarder {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(20)).pool_max_idle_per_host(64);
         let (client, streams) = (builder.build(connector.clone()), builder.build(connector));
-        Self { settings, client, streams, credentials: Arc::new(CachedCredentials { provider: credentials, cached: Default::default() }) }
+        Self {
+            settings,
+            client,
+            streams,
+            credentials: Arc::new(CachedCredentials { provider: credentials, cached: Default::default() }),
+        }
     }
 
     pub(super) fn settings(&self) -> &ForwardSettings {

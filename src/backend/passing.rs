@@ -144,10 +144,13 @@ fn passing_headers(client: &HeaderMap) -> Result<HeaderMap, ForwardError> {
         if *name == header::CONTENT_ENCODING {
             // Framing ends here; other codings are the object's own.
             let codings = value.to_str().map_err(|_| ForwardError::HeaderNotText(name.clone()))?;
-            let kept: Vec<_> = codings.split(',').map(str::trim).filter(|coding| !coding.eq_ignore_ascii_case("aws-chunked")).collect();
+            let kept: Vec<_> =
+                codings.split(',').map(str::trim).filter(|coding| !coding.eq_ignore_ascii_case("aws-chunked")).collect();
             if !kept.is_empty() {
-                let before = out.get(name).and_then(|value| value.to_str().ok()).map(|text| format!("{text},")).unwrap_or_default();
-                let kept = HeaderValue::try_from(before + &kept.join(",")).map_err(|_| ForwardError::HeaderNotText(name.clone()))?;
+                let before =
+                    out.get(name).and_then(|value| value.to_str().ok()).map(|text| format!("{text},")).unwrap_or_default();
+                let kept =
+                    HeaderValue::try_from(before + &kept.join(",")).map_err(|_| ForwardError::HeaderNotText(name.clone()))?;
                 out.insert(name.clone(), kept);
             }
         } else if may_pass(text) {
@@ -160,7 +163,8 @@ fn passing_headers(client: &HeaderMap) -> Result<HeaderMap, ForwardError> {
 
 fn may_pass(name: &str) -> bool {
     const PLAIN: &[&str] = &["cache-control", "content-disposition", "content-language", "expires", "if-range", "range"];
-    const FAMILIES: &[&str] = &["x-amz-copy-source", "x-amz-meta-", "x-amz-rename-source", "x-amz-server-side-encryption-customer-"];
+    const FAMILIES: &[&str] =
+        &["x-amz-copy-source", "x-amz-meta-", "x-amz-rename-source", "x-amz-server-side-encryption-customer-"];
     may_travel(name) || PLAIN.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
@@ -213,7 +217,10 @@ mod tests {
             assert_eq!(bytes.unwrap(), text.as_bytes());
             assert_eq!(headers["content-length"], text.len().to_string());
             assert_eq!(headers["x-amz-decoded-content-length"], plain.len().to_string());
-            assert_eq!((&headers["x-amz-trailer"], &headers["content-encoding"]), (&"x-amz-checksum-crc32".parse().unwrap(), &"aws-chunked".parse().unwrap()));
+            assert_eq!(
+                (&headers["x-amz-trailer"], &headers["content-encoding"]),
+                (&"x-amz-checksum-crc32".parse().unwrap(), &"aws-chunked".parse().unwrap())
+            );
         }
         let (headers, bytes) = sent(body(b"abc", None)).await;
         assert_eq!((bytes.unwrap(), headers.len(), &headers["content-length"]), (b"abc".to_vec(), 1, &"3".parse().unwrap()));
@@ -245,7 +252,8 @@ mod tests {
             ("content-length", "3"),
             ("host", "h"),
         ];
-        let client = pairs.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect();
+        let client =
+            pairs.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect();
         let sent = passing_headers(&client).unwrap();
         let mut names: Vec<_> = sent.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();

@@ -27,8 +27,8 @@ use percent_encoding::percent_decode_str;
 use super::demands::Demands;
 use super::upload::{Patience, Progress, PutBody};
 use super::{
-    Answer, Body, DeleteFailure, DeleteMany, DeleteOne, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer, Owner,
-    Paging, PutObject, Refusal, RestoreState, Select,
+    Answer, Body, DeleteFailure, DeleteMany, DeleteOne, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer,
+    Owner, Paging, PutObject, Refusal, RestoreState, Select,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -101,7 +101,8 @@ impl S3Backend {
         let wire = Wire::new(put.headers)?;
         let progress = Progress::new();
         let body = ByteStream::new(SdkBody::from_body_1_x(PutBody::new(put.body, progress.clone())));
-        let request = if checked { self.checked_uploads.put_object().checksum_algorithm(BODY_CHECKSUM) } else { self.uploads.put_object() };
+        let request =
+            if checked { self.checked_uploads.put_object().checksum_algorithm(BODY_CHECKSUM) } else { self.uploads.put_object() };
         let request = request
             .bucket(&bucket)
             .key(put.object.key)
@@ -166,11 +167,7 @@ impl S3Backend {
     /// DeleteObjects.
     pub async fn delete_objects(&self, delete: DeleteMany) -> Result<DeletedMany, Error> {
         let wire = Wire::for_document("DeleteResult", delete.headers)?;
-        let objects = delete
-            .objects
-            .into_iter()
-            .map(identifier)
-            .collect::<Result<Vec<_>, _>>()?;
+        let objects = delete.objects.into_iter().map(identifier).collect::<Result<Vec<_>, _>>()?;
         let lines =
             Delete::builder().set_objects(Some(objects)).quiet(delete.quiet).build().map_err(|e| Error::NotSent(e.into()))?;
         let sent = self.client.delete_objects().bucket(delete.bucket).delete(lines).customize().interceptor(wire.clone()).send();
@@ -310,7 +307,8 @@ impl Intercept for Wire {
     ) -> Result<(), BoxError> {
         let request: &mut HttpRequest = context.request_mut();
         for (name, value) in self.request.iter() {
-            let is_framed = *name == http::header::CONTENT_ENCODING && request.headers().get(name.as_str()) == Some("aws-chunked");
+            let is_framed =
+                *name == http::header::CONTENT_ENCODING && request.headers().get(name.as_str()) == Some("aws-chunked");
             // The SDK's own framing stays, in one header with the object's codings: some stores read only the first of two.
             let value = if is_framed { format!("{value},aws-chunked") } else { value.clone() };
             request.headers_mut().try_insert(name.as_str().to_owned(), value)?;

@@ -401,7 +401,9 @@ fn scopes_are_shared_only_in_words() {
 fn the_access_of_a_bucket_is_encrypted_unless_it_says_otherwise() {
     let folder = Folder::new();
     let config = folder
-        .load(&format!("{LEAST}[buckets.old]\naccess = \"read-through\"\n[buckets.open]\naccess = \"plaintext\"\n[buckets.new]\n"))
+        .load(&format!(
+            "{LEAST}[buckets.old]\naccess = \"read-through\"\n[buckets.open]\naccess = \"plaintext\"\n[buckets.new]\n"
+        ))
         .unwrap();
     let access = |bucket: &str| config.rule(bucket).unwrap().access;
     assert_eq!((access("old"), access("open")), (Access::ReadThrough, Access::Plaintext));

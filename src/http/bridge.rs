@@ -317,11 +317,21 @@ mod tests {
     #[test]
     fn repeated_metadata_is_one_header() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("x-amz-meta-a", "1"), ("x-amz-meta-b", "x"), ("x-amz-meta-a", ""), ("x-amz-meta-a", "2"), ("via", "p"), ("via", "q")] {
+        for (name, value) in [
+            ("x-amz-meta-a", "1"),
+            ("x-amz-meta-b", "x"),
+            ("x-amz-meta-a", ""),
+            ("x-amz-meta-a", "2"),
+            ("via", "p"),
+            ("via", "q"),
+        ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         join_metadata(&mut headers);
-        assert_eq!((headers.get_all("x-amz-meta-a").iter().count(), &headers["x-amz-meta-a"]), (1, &HeaderValue::from_static("1,,2")));
+        assert_eq!(
+            (headers.get_all("x-amz-meta-a").iter().count(), &headers["x-amz-meta-a"]),
+            (1, &HeaderValue::from_static("1,,2"))
+        );
         assert_eq!((&headers["x-amz-meta-b"], headers.get_all("via").iter().count()), (&HeaderValue::from_static("x"), 2));
     }
 

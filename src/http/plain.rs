@@ -70,7 +70,10 @@ impl PlainWay {
             let source = percent_encoding::percent_decode(value.as_bytes()).decode_utf8().map_err(|_| bad())?;
             let (bucket, _) = source.strip_prefix('/').unwrap_or(&source).split_once('/').ok_or_else(bad)?;
             if self.access.of(bucket) != Access::Plaintext {
-                return Err(s3_error!(NotImplemented, "An encrypted object cannot be copied into a bucket that holds plaintext."));
+                return Err(s3_error!(
+                    NotImplemented,
+                    "An encrypted object cannot be copied into a bucket that holds plaintext."
+                ));
             }
         }
         Ok(())

@@ -2,8 +2,8 @@
 
 use http::HeaderMap;
 use s3s::dto::{
-    Checksum, ChecksumType, ETag, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ObjectPart, StorageClass,
-    Timestamp, TimestampFormat,
+    Checksum, ChecksumType, ETag, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ObjectPart,
+    StorageClass, Timestamp, TimestampFormat,
 };
 use s3s::{S3Request, S3Response};
 
@@ -44,7 +44,9 @@ impl Asked {
             }
         }
         if asked == Self::default() {
-            return Err(Error::InvalidRequest("The x-amz-object-attributes header specifying the attributes to be retrieved is required."));
+            return Err(Error::InvalidRequest(
+                "The x-amz-object-attributes header specifying the attributes to be retrieved is required.",
+            ));
         }
         Ok(asked)
     }
@@ -247,7 +249,8 @@ mod tests {
         let header = |name: &'static str, value: &'static str| {
             (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
         };
-        let sum = checksum_of(vec![header("x-amz-checksum-sha1", "AAAA=-3"), header("x-amz-checksum-type", "COMPOSITE")]).unwrap();
+        let sum =
+            checksum_of(vec![header("x-amz-checksum-sha1", "AAAA=-3"), header("x-amz-checksum-type", "COMPOSITE")]).unwrap();
         assert_eq!((sum.checksum_sha1.as_deref(), sum.checksum_type.unwrap().as_str()), (Some("AAAA="), "COMPOSITE"));
         assert!(checksum_of(Vec::new()).is_none());
     }

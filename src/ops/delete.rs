@@ -2,8 +2,8 @@
 
 use http::{HeaderName, HeaderValue};
 use s3s::dto::{
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error as DeleteLineError, Timestamp,
-    TimestampFormat,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error as DeleteLineError,
+    Timestamp, TimestampFormat,
 };
 use s3s::{S3Request, S3Response};
 

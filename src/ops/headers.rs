@@ -441,7 +441,8 @@ mod tests {
             let mut back = String::new();
             for word in sent["x-amz-meta-u"].to_str().unwrap().split(' ') {
                 assert!(word.len() <= 75, "{word}");
-                let bytes = BASE64.decode(word.strip_prefix("=?UTF-8?B?").unwrap().strip_suffix("?=").unwrap().as_bytes()).unwrap();
+                let bytes =
+                    BASE64.decode(word.strip_prefix("=?UTF-8?B?").unwrap().strip_suffix("?=").unwrap().as_bytes()).unwrap();
                 back.push_str(std::str::from_utf8(&bytes).unwrap());
             }
             assert_eq!(back, text);
@@ -478,7 +479,10 @@ mod tests {
         ];
         let shown = for_client_plaintext(map(&store));
         assert_eq!(shown["etag"], "\"d41d8cd98f00b204e9800998ecf8427e\"");
-        assert_eq!((&shown[PLAINTEXT_MARK], &shown["x-amz-server-side-encryption"]), (&"true".parse().unwrap(), &"AES256".parse().unwrap()));
+        assert_eq!(
+            (&shown[PLAINTEXT_MARK], &shown["x-amz-server-side-encryption"]),
+            (&"true".parse().unwrap(), &"AES256".parse().unwrap())
+        );
         assert!(!shown.contains_key("content-length"));
     }
 

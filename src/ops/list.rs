@@ -89,7 +89,9 @@ impl Gateway {
     }
 
     async fn show(&self, bucket: &str, guards: &HeaderMap, page: Listing, names: Names) -> Result<(HeaderMap, Shown), Error> {
-        let sizes = self.shown_sizes(bucket, guards, page.entries.iter().map(|entry| read_through::Entry::new(entry, None)).collect()).await?;
+        let sizes = self
+            .shown_sizes(bucket, guards, page.entries.iter().map(|entry| read_through::Entry::new(entry, None)).collect())
+            .await?;
         let shown = Shown {
             contents: page.entries.into_iter().zip(sizes).map(|(entry, size)| show_entry(entry, &size, names)).collect(),
             common_prefixes: common_prefixes(&page.common_prefixes, names),

@@ -1,7 +1,8 @@
 //! ListObjectVersions: the store's page with plaintext sizes and marked ETags.
 
 use s3s::dto::{
-    DeleteMarkerEntry, ListObjectVersionsInput, ListObjectVersionsOutput, ObjectStorageClass, ObjectVersion, ObjectVersionStorageClass,
+    DeleteMarkerEntry, ListObjectVersionsInput, ListObjectVersionsOutput, ObjectStorageClass, ObjectVersion,
+    ObjectVersionStorageClass,
 };
 use s3s::{S3Request, S3Response};
 

@@ -73,7 +73,8 @@ impl Read<'_> {
                 select.headers.insert(http::header::IF_MATCH, plain.etag.clone());
                 select.range = Some(ByteRange::Inclusive(first, end - 1));
                 let answer = self.gateway.backend.get_object(select).await?;
-                if !matches!(self.gateway.found(&self.object.bucket, &answer.headers)?, Found::Plain(again) if again.len == plain.len) {
+                if !matches!(self.gateway.found(&self.object.bucket, &answer.headers)?, Found::Plain(again) if again.len == plain.len)
+                {
                     return Err(Error::Integrity("the object changed between two requests".into()));
                 }
                 answer.body

@@ -190,7 +190,8 @@ async fn a_page_of_an_encrypted_bucket_costs_one_request() {
 async fn conditions_and_deletes_in_a_read_through_bucket() {
     let site = site().await;
     let (client, behind) = (site.client(), site.behind());
-    let etag = behind.put_object().bucket("old").key("o").body(ByteStream::from_static(b"plain")).send().await.unwrap().e_tag.unwrap();
+    let etag =
+        behind.put_object().bucket("old").key("o").body(ByteStream::from_static(b"plain")).send().await.unwrap().e_tag.unwrap();
     let get = || client.get_object().bucket("old").key("o");
     assert_eq!(get().send().await.unwrap().e_tag(), Some(etag.as_str()), "the store's own");
     assert!(get().if_match(&etag).range("bytes=0-1").send().await.is_ok());
@@ -212,10 +213,20 @@ async fn a_plaintext_bucket_is_passed_through() {
     for size in [0usize, 5, 300_000] {
         let plain = Bytes::from(noise(size, 9));
         let put = client.put_object().bucket("open").key("dir/o ü").body(plain.clone().into());
-        let put = put.content_type("text/x").content_encoding("gzip").cache_control("no-store").metadata("a", "b").send().await.unwrap();
+        let put = put
+            .content_type("text/x")
+            .content_encoding("gzip")
+            .cache_control("no-store")
+            .metadata("a", "b")
+            .send()
+            .await
+            .unwrap();
         let direct = behind.get_object().bucket("open").key("dir/o ü").send().await.unwrap();
         assert_eq!(direct.e_tag(), put.e_tag());
-        assert_eq!((direct.content_type(), direct.content_encoding(), direct.cache_control()), (Some("text/x"), Some("gzip"), Some("no-store")));
+        assert_eq!(
+            (direct.content_type(), direct.content_encoding(), direct.cache_control()),
+            (Some("text/x"), Some("gzip"), Some("no-store"))
+        );
         assert_eq!(direct.metadata().unwrap()["a"], "b");
         assert_eq!(direct.body.collect().await.unwrap().into_bytes(), plain);
         assert_eq!(read(&site, "open", "dir/o ü", None).await, (plain.clone(), false));
@@ -228,14 +239,21 @@ async fn a_plaintext_bucket_is_passed_through() {
     assert_eq!((listed.contents().len(), listed.contents()[0].size()), (1, Some(300_000)));
     assert_eq!(code(client.get_object().bucket("open").key("missing").send().await), "NoSuchKey");
     let ids = vec![ObjectIdentifier::builder().key("dir/o ü").build().unwrap()];
-    client.delete_objects().bucket("open").delete(Delete::builder().set_objects(Some(ids)).build().unwrap()).send().await.unwrap();
+    client
+        .delete_objects()
+        .bucket("open")
+        .delete(Delete::builder().set_objects(Some(ids)).build().unwrap())
+        .send()
+        .await
+        .unwrap();
     assert!(client.list_objects_v2().bucket("open").send().await.unwrap().contents().is_empty());
 }
 
 #[tokio::test]
 async fn a_body_that_is_not_what_was_declared_leaves_nothing_in_a_plaintext_bucket() {
     let site = site().await;
-    let wrong = site.client().put_object().bucket("open").key("o").checksum_sha256("n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=");
+    let wrong =
+        site.client().put_object().bucket("open").key("o").checksum_sha256("n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=");
     assert_eq!(code(wrong.body(ByteStream::from_static(b"other")).send().await), "BadDigest");
     assert!(site.client().list_objects_v2().bucket("open").send().await.unwrap().contents().is_empty());
 }

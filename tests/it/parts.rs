@@ -43,7 +43,10 @@ async fn a_part_is_read_by_the_number_it_was_uploaded_with() {
             let length = part.plain.len() as i64;
             let range = (length > 0).then(|| format!("bytes {start}-{}/{}", start + length - 1, whole.len()));
             assert_eq!((got.parts_count(), got.content_length(), got.content_range()), (Some(3), Some(length), range.as_deref()));
-            assert_eq!((head.parts_count(), head.content_length(), head.content_range()), (Some(3), Some(length), range.as_deref()));
+            assert_eq!(
+                (head.parts_count(), head.content_length(), head.content_range()),
+                (Some(3), Some(length), range.as_deref())
+            );
             assert_eq!(got.e_tag(), head.e_tag());
             assert!(bytes(got).await == part.plain, "{key} {number}");
             start += length;
@@ -67,12 +70,23 @@ async fn an_object_of_one_upload_is_its_own_part_1() {
         let plain = noise(size, 5);
         client.put_object().bucket(&bucket).key("o").body(plain.clone().into()).send().await.unwrap();
         let range = format!("bytes 0-{}/{size}", size - 1);
-        let got = client.get_object().bucket(&bucket).key("o").part_number(1).checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
+        let got = client
+            .get_object()
+            .bucket(&bucket)
+            .key("o")
+            .part_number(1)
+            .checksum_mode(ChecksumMode::Enabled)
+            .send()
+            .await
+            .unwrap();
         assert_eq!((got.parts_count(), got.content_range()), (None, Some(range.as_str())));
         assert!(got.checksum_crc64_nvme().is_some(), "it is the checksum of exactly these bytes");
         assert!(bytes(got).await == plain);
         let head = client.head_object().bucket(&bucket).key("o").part_number(1).send().await.unwrap();
-        assert_eq!((head.parts_count(), head.content_length(), head.content_range()), (None, Some(size as i64), Some(range.as_str())));
+        assert_eq!(
+            (head.parts_count(), head.content_length(), head.content_range()),
+            (None, Some(size as i64), Some(range.as_str()))
+        );
         assert_eq!(code(client.get_object().bucket(&bucket).key("o").part_number(2).send().await), "InvalidPartNumber");
     }
     client.put_object().bucket(&bucket).key("empty").body(ByteStream::from_static(b"")).send().await.unwrap();
@@ -133,11 +147,13 @@ async fn attributes_of_an_object_in_one_piece() {
     let size = ask(vec![ObjectAttributes::ObjectSize]).await.unwrap();
     assert!(size.e_tag().is_none() && size.checksum().is_none() && size.storage_class().is_none());
     assert_eq!(code(ask(vec![ObjectAttributes::from("Colour")]).await), "InvalidArgument");
-    let missing = client.get_object_attributes().bucket(&bucket).key("missing").object_attributes(ObjectAttributes::Etag).send().await;
+    let missing =
+        client.get_object_attributes().bucket(&bucket).key("missing").object_attributes(ObjectAttributes::Etag).send().await;
     assert_eq!(code(missing), "NoSuchKey");
     // Not sealed, so there is nothing to tell.
     site.behind().put_object().bucket(&bucket).key("foreign").body(ByteStream::from_static(b"x")).send().await.unwrap();
-    let foreign = client.get_object_attributes().bucket(&bucket).key("foreign").object_attributes(ObjectAttributes::Etag).send().await;
+    let foreign =
+        client.get_object_attributes().bucket(&bucket).key("foreign").object_attributes(ObjectAttributes::Etag).send().await;
     assert_eq!(code(foreign), "IntegrityCheckFailed");
 }
 
@@ -156,9 +172,7 @@ async fn attributes_of_an_object_in_parts() {
     planter.multipart(&bucket, "full", &summed, Some(full)).await;
     planter.multipart(&bucket, "none", &parts(), None).await;
 
-    let ask = |key: &str| {
-        client.get_object_attributes().bucket(&bucket).key(key).set_object_attributes(Some(every_attribute()))
-    };
+    let ask = |key: &str| client.get_object_attributes().bucket(&bucket).key(key).set_object_attributes(Some(every_attribute()));
     let composite = ask("composite").send().await.unwrap();
     assert_eq!(composite.object_size(), Some(whole));
     let checksum = composite.checksum().unwrap();
@@ -167,7 +181,8 @@ async fn attributes_of_an_object_in_parts() {
     let head = client.head_object().bucket(&bucket).key("composite").checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
     assert_eq!(head.checksum_crc32(), Some(format!("{}-3", checksum.checksum_crc32().unwrap()).as_str()));
     let listed = composite.object_parts().unwrap();
-    let seen: Vec<_> = listed.parts().iter().map(|p| (p.part_number().unwrap(), p.size().unwrap(), p.checksum_crc32().unwrap())).collect();
+    let seen: Vec<_> =
+        listed.parts().iter().map(|p| (p.part_number().unwrap(), p.size().unwrap(), p.checksum_crc32().unwrap())).collect();
     assert_eq!(seen, [(1, PART as i64, "AQEBAQ=="), (3, PART as i64 + 70_000, "AwMDAw=="), (9, 17, "CQkJCQ==")]);
     assert_eq!((listed.total_parts_count(), listed.is_truncated()), (Some(3), Some(false)));
 
@@ -176,13 +191,22 @@ async fn attributes_of_an_object_in_parts() {
     let numbers: Vec<_> = page.parts().iter().map(|p| p.part_number().unwrap()).collect();
     assert_eq!((numbers, page.is_truncated(), page.next_part_number_marker()), (vec![3], Some(true), Some("3")));
 
-    let part = client.get_object().bucket(&bucket).key("composite").part_number(9).checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
+    let part = client
+        .get_object()
+        .bucket(&bucket)
+        .key("composite")
+        .part_number(9)
+        .checksum_mode(ChecksumMode::Enabled)
+        .send()
+        .await
+        .unwrap();
     assert_eq!((part.checksum_crc32(), part.checksum_type()), (Some("CQkJCQ=="), Some(&ChecksumType::Composite)));
 
     let full = ask("full").send().await.unwrap();
     assert_eq!(full.checksum().unwrap().checksum_crc32(), Some("AQIDBA=="));
     assert_eq!((full.object_parts().unwrap().total_parts_count(), full.object_parts().unwrap().parts().len()), (Some(3), 0));
-    let part = client.get_object().bucket(&bucket).key("full").part_number(9).checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
+    let part =
+        client.get_object().bucket(&bucket).key("full").part_number(9).checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
     assert!(part.checksum_crc32().is_none(), "there is none of these bytes alone");
 
     let none = ask("none").send().await.unwrap();
