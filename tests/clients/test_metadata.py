@@ -166,10 +166,10 @@ def test_a_restore_that_queries_is_refused(localstack_site, localstack_bucket):
     site.s3.delete_object(**here)
 
 
-def test_website_redirect(localstack_site, localstack_bucket):
-    here = {"Bucket": localstack_bucket, "Key": "k"}
-    localstack_site.s3.put_object(**here, Body=b"x", WebsiteRedirectLocation="/other")
-    assert localstack_site.s3.head_object(**here)["WebsiteRedirectLocation"] == "/other"
+def test_website_redirect(site, bucket):
+    here = {"Bucket": bucket, "Key": "k"}
+    site.s3.put_object(**here, Body=b"x", WebsiteRedirectLocation="/other")
+    assert site.s3.head_object(**here)["WebsiteRedirectLocation"] == "/other"
 
 
 @pytest.mark.gateway_only
@@ -204,11 +204,13 @@ def test_guards_reach_the_store(sites, tmp_path):
 
 
 @pytest.fixture
-def locked(localstack_site):
+def locked(site):
     """A bucket with Object Lock."""
-    site = localstack_site
     name = f"lock-{hashlib.sha1(str(datetime.datetime.now()).encode()).hexdigest()[:16]}"
-    site.s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    refusal = error_or_none(site.s3.create_bucket, Bucket=name, ObjectLockEnabledForBucket=True)
+    if refusal and site.kind == "embedded" and refusal.response["Error"]["Code"] == "NotImplemented":
+        pytest.skip("this embedded store has no locks")
+    assert refusal is None
     return name
 
 
@@ -216,8 +218,8 @@ def soon():
     return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)).replace(microsecond=0)
 
 
-def test_object_lock(localstack_site, locked):
-    site, here = localstack_site, {"Bucket": locked, "Key": "k"}
+def test_object_lock(site, locked):
+    here = {"Bucket": locked, "Key": "k"}
     until = soon()
     put = site.s3.put_object(**here, Body=payload(70_000), ContentEncoding="gzip", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=until, ObjectLockLegalHoldStatus="ON")
     for call in (site.s3.head_object, site.s3.get_object):
@@ -237,8 +239,8 @@ def test_object_lock(localstack_site, locked):
     assert error(site.s3.get_object, **version) == (404, "NoSuchVersion")
 
 
-def test_delete_objects_with_bypass(localstack_site, locked):
-    site, here = localstack_site, {"Bucket": locked, "Key": "k"}
+def test_delete_objects_with_bypass(site, locked):
+    here = {"Bucket": locked, "Key": "k"}
     version = site.s3.put_object(**here, Body=b"x", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=soon())["VersionId"]
     lines = {"Objects": [{"Key": "k", "VersionId": version}]}
     refused = site.s3.delete_objects(Bucket=locked, Delete=lines)
@@ -247,19 +249,22 @@ def test_delete_objects_with_bypass(localstack_site, locked):
     assert [line["Key"] for line in done["Deleted"]] == ["k"]
 
 
-def test_default_retention(localstack_site, locked):
-    site, here = localstack_site, {"Bucket": locked, "Key": "k"}
+def test_default_retention(site, locked):
+    here = {"Bucket": locked, "Key": "k"}
     rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}}
     site.s3.put_object_lock_configuration(Bucket=locked, ObjectLockConfiguration=rule)
+    # That the store wants a checksum here shows only when it refuses; then clients hear that they should try again, as all SDKs do.
+    refusal = error_or_none(site.s3.put_object, **here, Body=payload(100))
+    assert refusal is None or refusal.response["Error"]["Code"] == "SlowDown"
     put = site.s3.put_object(**here, Body=payload(100))
+    assert site.s3.get_object(**here)["Body"].read() == payload(100)
     assert site.s3.head_object(**here)["ObjectLockMode"] == "COMPLIANCE"
     assert error(site.s3.delete_object, **here, VersionId=put["VersionId"]) == (403, "AccessDenied")
 
 
 @pytest.mark.gateway_only
-def test_a_lock_needs_a_digest(localstack_site, locked):
+def test_a_lock_needs_a_digest(site, locked):
     """S3 demands Content-MD5 or a checksum with lock settings; the gateway is who can check it."""
-    site = localstack_site
     lock = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": soon().isoformat()}
     answer = raw.put(site, locked, "k", b"hello", headers=lock)
     assert (answer.status, answer.code) == (400, "InvalidRequest") and b"Content-MD5" in answer.body, answer

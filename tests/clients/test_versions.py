@@ -1,6 +1,7 @@
 """Versions: versionId on every operation, delete markers, and ListObjectVersions with the plaintext's sizes."""
 
 import pytest
+from botocore.exceptions import ClientError
 from conftest import fresh_bucket
 from kit.data import payload
 from test_objects import error
@@ -9,14 +10,14 @@ VERSIONED = {"VersioningConfiguration": {"Status": "Enabled"}}
 
 
 @pytest.fixture
-def site(localstack_site):
-    return localstack_site
-
-
-@pytest.fixture
 def bucket(site):
     with fresh_bucket(site) as name:
-        site.s3.put_bucket_versioning(Bucket=name, **VERSIONED)
+        try:
+            site.s3.put_bucket_versioning(Bucket=name, **VERSIONED)
+        except ClientError as refusal:
+            if site.kind != "embedded" or refusal.response["Error"]["Code"] != "NotImplemented":
+                raise
+            pytest.skip("this embedded store has no versions")
         assert site.s3.get_bucket_versioning(Bucket=name)["Status"] == "Enabled"
         yield name
 
