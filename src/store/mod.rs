@@ -20,17 +20,28 @@
 //! Signatures are always checked. Operations that are not there answer `NotImplemented`, and so does an operation with a query
 //! parameter that it does not know.
 
+mod acl;
+mod attributes;
 mod bodies;
 mod checks;
+mod copy;
+mod describe;
 mod error;
 mod faults;
 mod gate;
 mod headers;
 mod index;
-mod list;
+mod listing;
+mod lock;
+mod multipart;
+mod named;
 mod read;
+mod routes;
 mod s3;
 mod server;
+mod stream;
+mod subresources;
+mod tagging;
 mod write;
 
 use std::collections::HashSet;
@@ -72,7 +83,7 @@ impl Store {
     /// Opens the store in `data_dir`, which is made when it is not there, and removes what a killed process left behind.
     ///
     /// # Errors
-    /// [`Error::InUse`] when another store has the folder open, [`Error::NewerSchema`] when a newer program wrote it, and
+    /// [`Error::InUse`] when another store has the folder open, [`Error::OtherSchema`] when another program wrote it, and
     /// [`Error::Folder`] or [`Error::Index`] when the folder or the index cannot be used.
     pub fn open(data_dir: &Path, options: Options) -> Result<Arc<Self>, Error> {
         let folder = |source| Error::Folder { path: data_dir.to_owned(), source };
@@ -91,6 +102,11 @@ impl Store {
             tracing::info!(swept, folder = %data_dir.display(), "removed bodies that an interrupted process left behind");
         }
         Ok(Arc::new(Self { index, bodies, faults: Faults::default(), _lock: lock }))
+    }
+
+    /// Removes the files of bodies that the index no longer names.
+    fn bury(&self, dead: Vec<bodies::BodyId>) {
+        dead.into_iter().for_each(|body| self.bodies.remove(body));
     }
 
     /// The faults that this store plays on its clients; none unless a test injects some.
