@@ -79,13 +79,13 @@ pub(super) fn asked(request: &HeaderMap, policy: Option<dto::AccessControlPolicy
 /// `NotImplemented` for a document that no canned list says.
 pub(super) fn from_document(policy: dto::AccessControlPolicy) -> S3Result<Option<String>> {
     let asked = policy.grants.unwrap_or_default();
-    let same = |canned: &&str| {
+    let same = |canned: &str| {
         let known = grants(Some(canned));
         known.len() == asked.len() && known.iter().all(|known| asked.iter().any(|asked| grant_of(asked) == grant_of(known)))
     };
-    match CANNED.iter().find(same) {
-        Some(&"private") => Ok(None),
-        Some(canned) => Ok(Some((*canned).to_owned())),
+    match CANNED.into_iter().find(|canned| same(canned)) {
+        Some("private") => Ok(None),
+        Some(canned) => Ok(Some(canned.to_owned())),
         None => Err(s3s::s3_error!(NotImplemented, "Access control lists that no canned list says are not implemented.")),
     }
 }

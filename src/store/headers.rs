@@ -87,7 +87,8 @@ impl Stored {
     pub(super) fn of_copy(request: &HeaderMap) -> Result<Self, S3Error> {
         refuse_unknown(request)?;
         check_redirect(request)?;
-        let names = [WEBSITE_REDIRECT.as_str()].into_iter().chain(KEPT_AMZ);
+        let redirect = WEBSITE_REDIRECT;
+        let names = [redirect.as_str()].into_iter().chain(KEPT_AMZ);
         let kept = names.filter_map(|name| Some((name.to_owned(), request.get(name)?.as_bytes().to_vec())));
         Ok(Self(kept.collect()))
     }

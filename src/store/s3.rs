@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::{CONTENT_RANGE, HeaderName, HeaderValue, IF_MATCH};
+use http::{HeaderMap, StatusCode};
 use s3s::dto::{self, StreamingBlob};
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::checks::{Verified, get_checksum};
 use super::copy::{Copy, Source, copy};
+use super::error::custom;
 use super::index::buckets::{self, Versioning};
 use super::index::conditions::{Conditions, Test};
 use super::index::versions::{self, Delete, Deleted};
@@ -75,7 +76,8 @@ impl S3 for Front {
         }
         let acl = acl::from_request(&req.headers)?;
         if ownership == acl::ENFORCED && acl.is_some() {
-            return Err(S3ErrorCode::AccessControlListNotSupported.into());
+            let message = "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting";
+            return Err(custom(StatusCode::BAD_REQUEST, "InvalidBucketAclWithObjectOwnership", message));
         }
         let constraint = input.create_bucket_configuration.and_then(|configuration| configuration.location_constraint);
         let new = buckets::New {
@@ -295,12 +297,17 @@ impl S3 for Front {
             let mut dead = Vec::new();
             let outcomes = store.index.change(|transaction| {
                 let bucket = buckets::find(transaction, &bucket)?;
-                // One that is refused has changed nothing and is no obstacle to the others.
-                let outcomes = deletes.into_iter().map(|asked| {
+                let mut outcomes = Vec::with_capacity(deletes.len());
+                for asked in deletes {
                     let outcome = versions::delete(transaction, &bucket, &asked, &mut dead);
-                    (asked, outcome.map_err(S3Error::from))
-                });
-                Ok(outcomes.collect::<Vec<_>>())
+                    match outcome {
+                        // The store itself failed, perhaps half way through.
+                        Err(error @ (Error::Index(_) | Error::MalformedRow | Error::Body(_))) => return Err(error),
+                        // One that is refused has changed nothing and is no obstacle to the others.
+                        outcome => outcomes.push((asked, outcome.map_err(S3Error::from))),
+                    }
+                }
+                Ok(outcomes)
             })?;
             store.bury(dead);
             Ok(outcomes)
@@ -438,10 +445,10 @@ impl S3 for Front {
     ) -> S3Result<S3Response<dto::PutObjectTaggingOutput>> {
         let tags = tagging::from_document(req.input.tagging)?;
         let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
-        let set = move |transaction: &_, _: &_, version: &versions::Version| {
+        let set = name.change(&self.0, move |transaction, _, version| {
             versions::set_tags(transaction, version.seq, tags.as_deref())
-        };
-        let ((), version_id) = name.change(&self.0, set).await?;
+        });
+        let ((), version_id) = set.await?;
         Ok(S3Response::new(dto::PutObjectTaggingOutput { version_id }))
     }
 
@@ -450,8 +457,8 @@ impl S3 for Front {
         req: S3Request<dto::DeleteObjectTaggingInput>,
     ) -> S3Result<S3Response<dto::DeleteObjectTaggingOutput>> {
         let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
-        let forget = |transaction: &_, _: &_, version: &versions::Version| versions::set_tags(transaction, version.seq, None);
-        let ((), version_id) = name.change(&self.0, forget).await?;
+        let forget = name.change(&self.0, |transaction, _, version| versions::set_tags(transaction, version.seq, None));
+        let ((), version_id) = forget.await?;
         Ok(S3Response::new(dto::DeleteObjectTaggingOutput { version_id }))
     }
 
@@ -465,11 +472,11 @@ impl S3 for Front {
     async fn put_object_acl(&self, req: S3Request<dto::PutObjectAclInput>) -> S3Result<S3Response<dto::PutObjectAclOutput>> {
         let canned = acl::asked(&req.headers, req.input.access_control_policy)?;
         let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
-        let set = move |transaction: &_, bucket: &_, version: &versions::Version| {
+        name.change(&self.0, move |transaction, bucket, version| {
             acl::check(transaction, bucket, canned.as_deref())?;
             versions::set_acl(transaction, version.seq, canned.as_deref())
-        };
-        name.change(&self.0, set).await?;
+        })
+        .await?;
         Ok(S3Response::new(dto::PutObjectAclOutput::default()))
     }
 
@@ -489,12 +496,12 @@ impl S3 for Front {
         let retention = lock::asked_retention(req.input.retention)?;
         let bypass = req.input.bypass_governance_retention == Some(true);
         let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
-        let set = move |transaction: &_, bucket: &_, version: &versions::Version| {
+        name.change(&self.0, move |transaction, bucket, version| {
             lock::demand_lockable(bucket)?;
             version.attributes.lock.check_change(retention, bypass)?;
             versions::set_lock(transaction, version.seq, &lock::Lock { retention, ..version.attributes.lock.clone() })
-        };
-        name.change(&self.0, set).await?;
+        })
+        .await?;
         Ok(S3Response::new(dto::PutObjectRetentionOutput::default()))
     }
 
@@ -513,12 +520,12 @@ impl S3 for Front {
     ) -> S3Result<S3Response<dto::PutObjectLegalHoldOutput>> {
         let hold = lock::asked_legal_hold(req.input.legal_hold)?;
         let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
-        let set = move |transaction: &_, bucket: &_, version: &versions::Version| {
+        name.change(&self.0, move |transaction, bucket, version| {
             lock::demand_lockable(bucket)?;
             let lock = lock::Lock { legal_hold: Some(hold), ..version.attributes.lock.clone() };
             versions::set_lock(transaction, version.seq, &lock)
-        };
-        name.change(&self.0, set).await?;
+        })
+        .await?;
         Ok(S3Response::new(dto::PutObjectLegalHoldOutput::default()))
     }
 }

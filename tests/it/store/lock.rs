@@ -153,7 +153,7 @@ async fn default_retention_and_checks() {
     let bare = || site.client.put_object().bucket("safe").key("k").body(b"x".to_vec().into());
     // Nothing is locked that does not say what it is.
     assert_eq!(code(&bare().send().await.unwrap_err()), "InvalidRequest");
-    assert_eq!(code(&bare().body(vec![7; 600_000].into()).send().await.unwrap_err()), "InvalidRequest");
+    assert_eq!(code(&bare().body(vec![7_u8; 600_000].into()).send().await.unwrap_err()), "InvalidRequest");
     bare().content_md5("ndTkYSaMgDT1yFZOFVxnpg==").send().await.unwrap();
     let head = client.head_object().bucket("safe").key("k").send().await.unwrap();
     assert_eq!(head.object_lock_mode(), Some(&ObjectLockMode::Governance));
