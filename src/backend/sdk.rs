@@ -60,11 +60,11 @@ const BODY_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
 pub struct S3Backend {
     pub(super) client: Client,
     /// The same without a limit for the answer, which would count the time of the whole body.
-    uploads: Client,
+    pub(super) uploads: Client,
     /// The same with a checksum of the sealed body behind it.
     checked_uploads: Client,
     demands: Demands,
-    patience: Patience,
+    pub(super) patience: Patience,
 }
 
 impl S3Backend {

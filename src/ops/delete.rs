@@ -35,6 +35,7 @@ impl Gateway {
         }
         let mut objects = Vec::with_capacity(lines.len());
         for line in lines {
+            self.multipart.place.admit(&req.input.bucket, &line.key)?;
             let access = self.access.of(&req.input.bucket);
             objects.push(DeleteOne {
                 key: line.key,

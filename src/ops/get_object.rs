@@ -139,8 +139,22 @@ pub(super) struct Opened {
     pub body: StreamingBlob,
 }
 
+impl<'a> Read<'a> {
+    /// A read for the gateway's own use.
+    pub fn of_range(
+        gateway: &'a Gateway,
+        object: ObjectName,
+        version_id: Option<String>,
+        conditions: HeaderMap,
+        guards: HeaderMap,
+        wanted: Wanted,
+    ) -> Self {
+        Self { gateway, object, version_id, conditions, guards, wanted, part: None, if_range: None, checksum_wanted: false }
+    }
+}
+
 impl Read<'_> {
-    async fn run(self) -> Result<Opened, Error> {
+    pub async fn run(self) -> Result<Opened, Error> {
         let (headers, body) = self.ask().await?;
         match self.gateway.found(&self.object.bucket, &headers)? {
             Found::Sealed(stored) => self.open(headers, body, &stored).await,

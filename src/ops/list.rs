@@ -32,7 +32,7 @@ impl Gateway {
             paging: Paging::V1 { marker: asked.marker.clone() },
         };
         let guards = query.headers.clone();
-        let page = self.backend.list_objects(query).await?;
+        let page = self.list_visible(query).await?;
         let (headers, shown) = self.show(&asked.bucket, &guards, page, names).await?;
         let output = ListObjectsOutput {
             name: Some(asked.bucket),
@@ -66,7 +66,7 @@ impl Gateway {
             },
         };
         let guards = query.headers.clone();
-        let page = self.backend.list_objects(query).await?;
+        let page = self.list_visible(query).await?;
         let key_count = page.key_count;
         let (headers, shown) = self.show(&asked.bucket, &guards, page, names).await?;
         let counted = i32::try_from(shown.contents.len() + shown.common_prefixes.len()).ok();

@@ -12,6 +12,7 @@ mod keyring;
 mod kit;
 mod kms;
 mod modes;
+mod multipart;
 mod parts;
 mod planted;
 mod provider_contract;

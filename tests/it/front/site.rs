@@ -251,6 +251,7 @@ impl Site {
                         access: Arc::default(),
                         region: Some(s3s::region::Region::new("us-east-1".into()).unwrap()),
                         put_max: 10_000_000,
+                        state: ciphergate::ops::StatePlace::default(),
                     })
                 })
                 .unwrap();
