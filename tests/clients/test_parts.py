@@ -25,7 +25,7 @@ def upload(site, bucket):
         done = []
         for number, size in PARTS.items():
             sent = site.s3.upload_part(**part, PartNumber=number, Body=payload(size, number), **({"ChecksumAlgorithm": algorithm} if algorithm else {}))
-            done.append({"PartNumber": number, "ETag": sent["ETag"], **{name: sent[name] for name in sent if name.startswith("Checksum")}})
+            done.append({"PartNumber": number, "ETag": sent["ETag"], **({f"Checksum{algorithm}": sent[f"Checksum{algorithm}"]} if algorithm else {})})
         return here, site.s3.complete_multipart_upload(**part, MultipartUpload={"Parts": done})["ETag"]
 
     return make
