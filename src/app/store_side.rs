@@ -65,6 +65,7 @@ impl StoreSide {
             read_timeout: backend.response_timeout,
             idle_timeout: backend.idle_body_timeout,
             attempts_max: ATTEMPTS_MAX,
+            copy_max: backend.copy_max,
         };
         Ok(Self { settings, forward: Arc::new(forward), credentials, tls: tls_client(backend.ca_file.as_deref())?, context })
     }

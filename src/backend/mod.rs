@@ -1,9 +1,11 @@
 //! The store behind the gateway: what we ask of it, and how it can fail.
 //!
 //! This room carries sealed bytes and headers. It never sees a key and never opens anything: a [`PutObject`] can only be made
-//! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `upload` their bodies, `forward` the re-signed
+//! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `copy` those by which the store
+//! copies what it holds, `upload` their bodies, `forward` the re-signed
 //! raw requests for everything that never touches object data.
 
+mod copy;
 mod error;
 pub mod forward;
 mod sdk;
@@ -13,6 +15,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::HeaderMap;
 
+pub use copy::{Copied, CopyObject, CopyParts, CopySource, Upload};
 pub use error::{Error, Refusal};
 pub use sdk::{S3Backend, Settings};
 

@@ -29,6 +29,7 @@ use super::{
     Answer, Body, DeleteFailure, DeleteMany, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer, Owner,
     Paging, PutObject, Refusal, RestoreState, Select,
 };
+use crate::observe::metrics;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -43,8 +44,11 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// How long a body may stand still that comes from the store, or that the store is to take.
     pub idle_timeout: Duration,
-    /// Attempts of requests that can be sent again: those without a body, and DeleteObjects, whose document is in memory. An upload has one.
+    /// Attempts of requests that can be sent again: those without a body, and DeleteObjects, whose document is in memory. An upload has one,
+    /// and so has what makes an object without one.
     pub attempts_max: u32,
+    /// The longest object that the store copies with one request, in bytes. Longer ones are copied in parts of at most that.
+    pub copy_max: u64,
 }
 
 /// The store, as one worker of the gateway sees it.
@@ -52,10 +56,11 @@ pub struct Settings {
 /// Every worker makes its own: connections belong to the runtime that opened them.
 #[derive(Clone)]
 pub struct S3Backend {
-    client: Client,
+    pub(super) client: Client,
     /// The same without a limit for the answer, which would count the time of the whole body.
-    uploads: Client,
-    patience: Patience,
+    pub(super) uploads: Client,
+    pub(super) patience: Patience,
+    copy_max: u64,
 }
 
 impl S3Backend {
@@ -73,7 +78,13 @@ impl S3Backend {
             .build();
         let uploads = config.to_builder().timeout_config(limits.disable_read_timeout().build()).build();
         let patience = Patience { idle: settings.idle_timeout, answer: settings.read_timeout };
-        Self { client: Client::from_conf(config), uploads: Client::from_conf(uploads), patience }
+        let (client, uploads) = (Client::from_conf(config), Client::from_conf(uploads));
+        Self { client, uploads, patience, copy_max: settings.copy_max }
+    }
+
+    /// The longest object that may be copied with one request, in bytes.
+    pub fn copy_max(&self) -> u64 {
+        self.copy_max
     }
 
     /// PutObject. Exactly one attempt: the body streams and cannot be sent twice.
@@ -250,7 +261,7 @@ impl S3Backend {
 
 /// Puts our headers onto the request before it is signed and keeps those of the answer before the SDK forgets them.
 #[derive(Clone, Debug)]
-struct Wire {
+pub(super) struct Wire {
     request: Arc<Vec<(HeaderName, String)>>,
     answer: Arc<Mutex<HeaderMap>>,
     /// The element that the document of a success has to be, where there is one.
@@ -258,13 +269,13 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(headers: HeaderMap) -> Result<Self, Error> {
+    pub(super) fn new(headers: HeaderMap) -> Result<Self, Error> {
         Self::expecting(None, headers)
     }
 
     /// The SDK reads any document, takes what it knows and misses nothing: a page of somebody else, or the first half of a listing,
     /// would pass for a short or empty listing, by which clients may delete files.
-    fn for_document(element: &'static str, headers: HeaderMap) -> Result<Self, Error> {
+    pub(super) fn for_document(element: &'static str, headers: HeaderMap) -> Result<Self, Error> {
         Self::expecting(Some(element), headers)
     }
 
@@ -353,7 +364,7 @@ fn header_map(response: &HttpResponse) -> HeaderMap {
     map
 }
 
-async fn finish<O, E>(
+pub(super) async fn finish<O, E>(
     sent: impl Future<Output = Result<O, SdkError<E, HttpResponse>>>,
     wire: &Wire,
 ) -> Result<(O, HeaderMap), Error>
@@ -374,9 +385,11 @@ where
         SdkError::ServiceError(refused) => {
             let raw = refused.raw();
             let meta = refused.err().meta();
+            let code = meta.code().unwrap_or("Unknown").to_owned();
             Error::Refused(Box::new(Refusal {
-                status: raw.status().as_u16(),
-                code: meta.code().unwrap_or("Unknown").to_owned(),
+                // S3 may find out that it fails after it has said 200 (CopyObject, UploadPartCopy, CompleteMultipartUpload).
+                status: if raw.status().is_success() { late_status(&code) } else { raw.status().as_u16() },
+                code,
                 message: meta.message().unwrap_or_default().to_owned(),
                 headers: header_map(raw),
             }))
@@ -398,6 +411,18 @@ where
     }
 }
 
+/// The status of an error that came in the body of a success.
+fn late_status(code: &str) -> u16 {
+    match code {
+        "SlowDown" | "ServiceUnavailable" => 503,
+        "PreconditionFailed" => 412,
+        "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" => 404,
+        "AccessDenied" | "InvalidObjectState" => 403,
+        "InvalidPart" | "InvalidPartOrder" | "InvalidRequest" | "EntityTooSmall" => 400,
+        _ => 500,
+    }
+}
+
 /// The body of an answer. It fails when no byte arrives for that long while somebody waits for it.
 fn receive(body: ByteStream, idle: Duration) -> Body {
     let body = body.into_inner();
@@ -411,6 +436,7 @@ fn receive(body: ByteStream, idle: Duration) -> Body {
             match frame? {
                 Ok(frame) => {
                     if let Ok(bytes) = frame.into_data() {
+                        metrics::store_received(bytes.len());
                         return Some((Ok(bytes), Some(body)));
                     }
                 }
@@ -463,7 +489,7 @@ fn prefixes(found: Option<Vec<aws_sdk_s3::types::CommonPrefix>>, names: Names) -
     found.unwrap_or_default().into_iter().filter_map(|p| p.prefix).map(|p| names.decode(p)).collect()
 }
 
-fn instant(at: DateTime) -> (i64, u32) {
+pub(super) fn instant(at: DateTime) -> (i64, u32) {
     (at.secs(), at.subsec_nanos())
 }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::observe::metrics;
 use crate::stream::SealedBody;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -108,6 +109,7 @@ impl http_body::Body for PutBody {
             }
             Poll::Ready(Some(Ok(bytes))) => {
                 self.left = self.left.saturating_sub(bytes.len() as u64);
+                metrics::store_sent(bytes.len());
                 let now = Instant::now();
                 self.progress.set(if self.left == 0 { Turn::Answer(now) } else { Turn::Store(now) });
                 Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))

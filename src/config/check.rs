@@ -188,6 +188,7 @@ fn backend(raw: raw::Backend, p: &mut Problems) -> Option<Backend> {
         connect_timeout: secs(raw.connect_timeout_secs)?,
         response_timeout: secs(raw.response_timeout_secs)?,
         idle_body_timeout: secs(raw.idle_body_timeout_secs)?,
+        copy_max: raw.copy_bytes_max.value?.get(),
     })
 }
 

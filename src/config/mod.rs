@@ -102,6 +102,8 @@ pub struct Backend {
     pub response_timeout: Duration,
     /// How long a body may stand still.
     pub idle_body_timeout: Duration,
+    /// The longest object, in bytes, that the store copies with one request.
+    pub copy_max: u64,
 }
 
 /// Who the gateway is at the store.

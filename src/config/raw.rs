@@ -148,6 +148,8 @@ section! {
         response_timeout_secs: Whole<1, 3600>, Default = "60";
         /// How long a body may stand still between the gateway and the store, in seconds.
         idle_body_timeout_secs: Whole<1, 3600>, Default = "60";
+        /// The longest object that the store copies with one request, in bytes; longer ones are copied in parts. S3's own limit is 5 GiB.
+        copy_bytes_max: Whole<5_242_880, 5_368_709_120>, Default = "5368709120";
     }
 }
 

@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 
 use super::body::{ClientBody, FaultSlot, ReplyBody, pump};
 use super::route::{classify, is_form_upload};
-use crate::observe::request::{RequestLog, RequestRecord};
+use crate::observe::request::{ClientLink, RequestLog, RequestRecord};
 use crate::observe::request_id::RequestId;
 
 const AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
@@ -59,9 +59,11 @@ pub async fn handle(
                 "The operation PostObject is not supported by this gateway.",
             ))
         }
-        Ok(head) => {
+        Ok(mut head) => {
             let classified = Arc::new(classify(head.method_ref(), head.uri_ref(), head.headers_ref()));
             log.set_target(classified.operation, classified.target.bucket());
+            let link = ClientLink::new(req.app_config().secure(), req.peer_addr());
+            head.0.extensions_mut().insert(link);
             serve(head.0, classified, payload, &service, *limits.get_ref(), record.clone(), req.peer_addr())
                 .instrument(span.clone())
                 .await

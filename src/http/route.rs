@@ -167,7 +167,7 @@ const TOKEN: &[&str] = &["continuation-token"];
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     // Object data: sealed and opened here.
-    with("x-amz-copy-source", row("CopyObject", Later, "PUT", Object, NONE, NONE)),
+    with("x-amz-copy-source", row("CopyObject", Sealed, "PUT", Object, NONE, NONE)),
     with("x-amz-write-offset-bytes", row("AppendObject", Later, "PUT", Object, NONE, NONE)),
     row("PutObject", Sealed, "PUT", Object, NONE, NONE),
     row("GetObject", Sealed, "GET", Object, NONE, READ),
@@ -366,7 +366,7 @@ fn judge(method: &Method, uri: &Uri, headers: &HeaderMap, found: &mut Classified
         check_hoisted(row, found, headers)?;
         // Both turn an upload into something else; a row that gives them a meaning has been found by it already.
         for name in ["x-amz-copy-source", "x-amz-rename-source"] {
-            if headers.contains_key(name) {
+            if headers.contains_key(name) && row.header != Some(name) {
                 return Err(Refusal::HeaderNotAllowed(name));
             }
         }

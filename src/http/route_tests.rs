@@ -122,7 +122,7 @@ fn sealed_and_forwarded_are_exactly_these() {
     };
     assert_eq!(
         names(Sealed),
-        ["DeleteObject", "DeleteObjects", "GetObject", "HeadObject", "ListObjects", "ListObjectsV2", "PutObject"]
+        ["CopyObject", "DeleteObject", "DeleteObjects", "GetObject", "HeadObject", "ListObjects", "ListObjectsV2", "PutObject"]
     );
     // What goes forward must not be able to carry object data either way.
     for operation in names(Forward) {

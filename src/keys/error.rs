@@ -68,6 +68,15 @@ pub enum Error {
     /// The unwrapped key does not open the envelope: it was moved, altered, or belongs to another object.
     #[error("the envelope is refused: {0}")]
     Envelope(crate::format::Error),
+    /// The object was sealed with the client's own key, which the request does not bring.
+    #[error("the object needs the client's own key")]
+    CustomerKeyMissing,
+    /// The request brings a key of the client's for an object that was sealed with another kind of key.
+    #[error("the object was not sealed with a key of the client's")]
+    CustomerKeySuperfluous,
+    /// The request brings another key than the one that the object was sealed with.
+    #[error("the client's key is not the one of the object")]
+    CustomerKeyWrong,
     /// The operating system gave no random bytes.
     #[error("no randomness from the operating system: {detail}")]
     NoRandomness { detail: String },
@@ -105,6 +114,9 @@ impl Error {
             | Self::UnknownKeyVersion { .. }
             | Self::BadAnswer { .. }
             | Self::Refused { .. }
+            | Self::CustomerKeyMissing
+            | Self::CustomerKeySuperfluous
+            | Self::CustomerKeyWrong
             | Self::Envelope(_) => false,
         }
     }
@@ -112,9 +124,13 @@ impl Error {
     /// Whose fault it is.
     pub fn side(&self) -> Side {
         match self {
-            Self::InvalidCiphertext { .. } | Self::WrongContext { .. } | Self::IncorrectKey { .. } | Self::Envelope(_) => {
-                Side::Client
-            }
+            Self::InvalidCiphertext { .. }
+            | Self::WrongContext { .. }
+            | Self::IncorrectKey { .. }
+            | Self::CustomerKeyMissing
+            | Self::CustomerKeySuperfluous
+            | Self::CustomerKeyWrong
+            | Self::Envelope(_) => Side::Client,
             Self::UnknownLabel { .. }
             | Self::ScopeTaken { .. }
             | Self::CredentialsRefused { .. }
@@ -170,6 +186,9 @@ impl Error {
             Self::BadAnswer { .. } => "bad_answer",
             Self::Refused { .. } => "refused",
             Self::Envelope(_) => "envelope",
+            Self::CustomerKeyMissing => "customer_key_missing",
+            Self::CustomerKeySuperfluous => "customer_key_superfluous",
+            Self::CustomerKeyWrong => "customer_key_wrong",
             Self::NoRandomness { .. } => "no_randomness",
         }
     }

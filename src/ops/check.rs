@@ -112,6 +112,48 @@ impl PlainCheck for BodyCheck {
     }
 }
 
+/// Computes a checksum of plaintext of which nothing was declared: that of a copy which is sealed anew.
+pub struct Computed {
+    hasher: ChecksumHasher,
+    algorithm: Option<ChecksumAlgorithm>,
+    computed: Arc<OnceLock<ObjectChecksum>>,
+}
+
+impl Computed {
+    /// For this algorithm, or for none.
+    pub fn new(algorithm: impl Into<Option<ChecksumAlgorithm>>) -> Self {
+        let (algorithm, mut hasher) = (algorithm.into(), ChecksumHasher::default());
+        if let Some(algorithm) = algorithm {
+            enable(&mut hasher, algorithm);
+        }
+        Self { hasher, algorithm, computed: Arc::default() }
+    }
+
+    /// The checksum, there once the plaintext has ended.
+    pub fn computed(&self) -> Arc<OnceLock<ObjectChecksum>> {
+        self.computed.clone()
+    }
+}
+
+impl PlainCheck for Computed {
+    fn update(&mut self, plain: &[u8]) {
+        self.hasher.update(plain);
+    }
+
+    fn verdict(&mut self) -> Result<FooterFacts, Box<dyn std::error::Error + Send + Sync>> {
+        let sums = std::mem::take(&mut self.hasher).finalize();
+        let mut facts = FooterFacts { checksum: None, md5: None, time_ms: now_ms() };
+        if let Some(algorithm) = self.algorithm {
+            let value = decode(computed_sum(&sums, algorithm)).unwrap_or_default();
+            let checksum = ObjectChecksum::full_object(algorithm, &value)?;
+            // Nobody else sets it.
+            let _ = self.computed.set(checksum);
+            facts.checksum = Some(checksum);
+        }
+        Ok(facts)
+    }
+}
+
 /// Verifies a document that is held in memory by the rules of a body that streams, and gives the checksum that came with it as the
 /// header it would be, wherever it stood. To be called when the body has been read to its end, so that the trailers are there.
 ///
@@ -161,7 +203,8 @@ fn headers_of(algorithm: ChecksumAlgorithm, value: String, kind: &'static str) -
     vec![(name, value), (HeaderName::from_static("x-amz-checksum-type"), HeaderValue::from_static(kind))]
 }
 
-fn header_name(algorithm: ChecksumAlgorithm) -> String {
+/// The header that carries a checksum.
+pub fn header_name(algorithm: ChecksumAlgorithm) -> String {
     format!("{CHECKSUM_PREFIX}{}", algorithm.name().to_ascii_lowercase())
 }
 

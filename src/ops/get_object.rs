@@ -19,10 +19,11 @@ use super::check::shown_checksum;
 use super::error::chain;
 use super::head_object::content_range;
 use super::object::{Stored, Wanted};
+use super::protection::Opener;
 use super::{Error, Gateway, headers};
 use crate::backend::{Body, ByteRange, ObjectAnswer, ObjectName, Select};
 use crate::crypto::ObjectKeys;
-use crate::format::{Footer, ReadPlan, Suffix, layout};
+use crate::format::{Envelope, Footer, ReadPlan, Suffix, layout};
 use crate::stream::{self, OpenedBody};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,10 +35,12 @@ const BUFFERED_MAX: u64 = 256 * 1024;
 
 impl Gateway {
     pub(super) async fn get_and_open(&self, req: S3Request<GetObjectInput>) -> Result<S3Response<GetObjectOutput>, Error> {
+        let own = Opener::of_read(&req.headers, &req.extensions)?;
         let read = Read {
             gateway: self,
             object: ObjectName { bucket: req.input.bucket, key: req.input.key },
             version_id: req.input.version_id,
+            own: own.as_ref(),
             conditions: headers::for_read(&req.headers, &req.extensions)?,
             guards: headers::guards(&req.headers, &req.extensions),
             wanted: Wanted::new(req.input.range.as_ref()),
@@ -46,6 +49,7 @@ impl Gateway {
         };
         let opened = read.run().await?;
         let mut shown = headers::for_client_object(opened.headers);
+        self.announce(&mut shown, &opened.envelope, own.as_ref().map(Opener::md5));
         headers::drop_overridden(&mut shown, &req.uri);
         shown.extend(opened.checksum);
         let output = GetObjectOutput {
@@ -55,6 +59,28 @@ impl Gateway {
             ..GetObjectOutput::default()
         };
         Ok(S3Response::with_headers(output, shown))
+    }
+
+    /// The whole plaintext of an object, for a copy that is sealed anew. Its first bytes have been opened.
+    pub(super) async fn open_whole(
+        &self,
+        object: &ObjectName,
+        version_id: Option<String>,
+        conditions: HeaderMap,
+        own: Option<&Opener>,
+    ) -> Result<impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static + use<>, Error> {
+        let read = Read {
+            gateway: self,
+            object: object.clone(),
+            version_id,
+            own,
+            guards: conditions.clone(),
+            conditions,
+            wanted: Wanted::Whole,
+            if_range: None,
+            checksum_wanted: false,
+        };
+        Ok(read.run().await?.body)
     }
 
     /// The footer of an object, opened; from the cache where it has been opened before under the same commitment and ETag.
@@ -112,6 +138,8 @@ struct Read<'a> {
     gateway: &'a Gateway,
     object: ObjectName,
     version_id: Option<String>,
+    /// The client's own key.
+    own: Option<&'a Opener>,
     conditions: HeaderMap,
     guards: HeaderMap,
     wanted: Wanted,
@@ -123,6 +151,7 @@ struct Read<'a> {
 /// An object whose first bytes have been opened.
 struct Opened {
     headers: HeaderMap,
+    envelope: Envelope,
     plain_len: u64,
     range: Option<(u64, u64)>,
     checksum: Vec<(HeaderName, HeaderValue)>,
@@ -130,11 +159,11 @@ struct Opened {
 }
 
 impl Read<'_> {
-    async fn run(self) -> Result<Opened, Error> {
+    async fn run(&self) -> Result<Opened, Error> {
         let (headers, mut body) = self.ask().await?;
         let stored = Stored::read(&headers)?;
         let span = if body.is_some() { sent_span(&headers) } else { None };
-        let keys = Arc::new(self.gateway.keys.open(&self.object.bucket, &self.object.key, &stored.envelope).await?);
+        let keys = Arc::new(self.gateway.keys.open_with(stored.at(&self.object, self.own)).await?);
         let outdated = self.if_range.as_ref().is_some_and(|validator| !is_current(validator, &headers));
         let wanted = if outdated { Wanted::Whole } else { self.wanted };
         let range = wanted.within(stored.plain_len)?;
@@ -169,6 +198,7 @@ impl Read<'_> {
         let opened = stream::open_object(TakeThenDrain::new(body, sealed.end - sealed.start), keys, plan);
         Ok(Opened {
             headers,
+            envelope: stored.envelope,
             plain_len: stored.plain_len.get(),
             range,
             checksum,

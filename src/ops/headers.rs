@@ -7,7 +7,10 @@ use http::header::{
 };
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
+pub mod copy;
+
 use super::Error;
+use super::protection::Protection;
 use crate::format;
 use crate::observe::request::RequestRecord;
 
@@ -49,10 +52,11 @@ const STORED: [&str; 17] = [
 /// Headers of a write as the store gets them: everything the client stored, the envelope, its conditions.
 ///
 /// # Errors
-/// `MetadataTooLarge`, the reserved entry, and requests for encryption that this gateway does not do.
-pub fn for_write(client: &HeaderMap, extensions: &Extensions, envelope_text: &str) -> Result<HeaderMap, Error> {
+/// `MetadataTooLarge`, the reserved entry, and what this gateway does not do. What the request says of encryption does not travel; that
+/// somebody has read it shows in the [`Protection`].
+pub fn for_write(client: &HeaderMap, extensions: &Extensions, envelope_text: &str, _: &Protection) -> Result<HeaderMap, Error> {
     let mut out = HeaderMap::new();
-    refuse_foreign_encryption(client)?;
+    refuse_appending(client)?;
     for name in STORED {
         carry(client, &mut out, name);
     }
@@ -62,32 +66,35 @@ pub fn for_write(client: &HeaderMap, extensions: &Extensions, envelope_text: &st
         out.insert(CONTENT_ENCODING, encoding);
     }
     out.entry(CONTENT_TYPE).or_insert(DEFAULT_CONTENT_TYPE);
+    if client.contains_key(format::HEADER) {
+        return Err(Error::InvalidArgument("The metadata entry 'ciphergate' is reserved"));
+    }
+    carry_metadata(client, &mut out, envelope_text)?;
+    add_request_id(extensions, &mut out);
+    Ok(out)
+}
+
+/// All user metadata but the reserved entry, and the envelope as that.
+fn carry_metadata(from: &HeaderMap, to: &mut HeaderMap, envelope_text: &str) -> Result<(), Error> {
     let mut bytes = format::METADATA_NAME.len() + envelope_text.len();
-    for name in client.keys().filter(|name| name.as_str().starts_with(METADATA_PREFIX)) {
-        if name.as_str() == format::HEADER {
-            return Err(Error::InvalidArgument("The metadata entry 'ciphergate' is reserved"));
-        }
-        let value = joined(client, name)?;
+    for name in from.keys().filter(|name| name.as_str().starts_with(METADATA_PREFIX) && name.as_str() != format::HEADER) {
+        let value = joined(from, name)?;
         bytes += name.as_str().len() - METADATA_PREFIX.len() + value.len();
-        out.insert(name.clone(), value);
+        to.insert(name.clone(), value);
     }
     if bytes > METADATA_BYTES_MAX {
         return Err(Error::MetadataTooLarge { bytes, max: METADATA_BYTES_MAX });
     }
-    out.insert(
-        HeaderName::from_static(format::HEADER),
-        HeaderValue::from_str(envelope_text).map_err(|_| Error::Internal("envelope is not a header"))?,
-    );
-    add_request_id(extensions, &mut out);
-    Ok(out)
+    let envelope = HeaderValue::from_str(envelope_text).map_err(|_| Error::Internal("envelope is not a header"))?;
+    to.insert(HeaderName::from_static(format::HEADER), envelope);
+    Ok(())
 }
 
 /// Headers of a read or delete as the store gets them: conditions and guards, never a range (ranges are ours).
 ///
 /// # Errors
-/// Requests for encryption with the client's own key, which this gateway does not do.
+/// Conditions that are no header values.
 pub fn for_read(client: &HeaderMap, extensions: &Extensions) -> Result<HeaderMap, Error> {
-    refuse_foreign_encryption(client)?;
     let mut out = guards(client, extensions);
     for name in ["x-amz-bypass-governance-retention", "x-amz-mfa", "x-amz-if-match-last-modified-time"] {
         carry(client, &mut out, name);
@@ -231,21 +238,11 @@ fn stored_encoding(client: &HeaderMap) -> Option<HeaderValue> {
     if kept.is_empty() { None } else { HeaderValue::from_str(&kept.join(",")).ok() }
 }
 
-/// Everything is encrypted here anyway; what names a key, a context or a key of the client's own asks for something else.
-fn refuse_foreign_encryption(client: &HeaderMap) -> Result<(), Error> {
-    for (name, value) in client {
-        let text = name.as_str();
-        if text.starts_with("x-amz-server-side-encryption-") || text.starts_with("x-amz-copy-source-server-side-encryption-") {
-            return Err(Error::NotImplemented("Choosing the key by request header is not implemented"));
-        }
-        if *name == SSE && !matches!(value.as_bytes(), b"AES256" | b"aws:kms") {
-            return Err(Error::NotImplemented("This kind of server-side encryption is not implemented"));
-        }
-        if text.starts_with("x-amz-write-offset") {
-            return Err(Error::NotImplemented("Appending to an object is not implemented"));
-        }
+fn refuse_appending(client: &HeaderMap) -> Result<(), Error> {
+    match client.keys().any(|name| name.as_str().starts_with("x-amz-write-offset")) {
+        true => Err(Error::NotImplemented("Appending to an object is not implemented")),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 fn carry(from: &HeaderMap, to: &mut HeaderMap, name: &'static str) {
@@ -319,7 +316,7 @@ mod tests {
     }
 
     fn write(pairs: &[(&str, &str)]) -> Result<HeaderMap, Error> {
-        for_write(&map(pairs), &Extensions::new(), "ENVELOPE")
+        for_write(&map(pairs), &Extensions::new(), "ENVELOPE", &Protection::default())
     }
 
     #[test]
@@ -397,16 +394,27 @@ mod tests {
     }
 
     #[test]
-    fn keys_chosen_by_header_are_refused_not_ignored() {
-        for name in [
-            "x-amz-server-side-encryption-customer-key",
-            "x-amz-server-side-encryption-aws-kms-key-id",
-            "x-amz-server-side-encryption-context",
+    fn what_is_said_of_encryption_stays_here() {
+        let said = [
+            ("x-amz-server-side-encryption", "aws:kms"),
+            ("x-amz-server-side-encryption-aws-kms-key-id", "x"),
+            ("x-amz-server-side-encryption-bucket-key-enabled", "true"),
+            ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+            ("x-amz-server-side-encryption-customer-key", "secret"),
+            ("x-amz-server-side-encryption-customer-key-md5", "secret"),
+            ("x-amz-copy-source-server-side-encryption-customer-key", "secret"),
+        ];
+        let source = map(&[("etag", "\"x\""), ("x-amz-server-side-encryption", "AES256")]);
+        for sent in [
+            write(&said).unwrap(),
+            for_read(&map(&said), &Extensions::new()).unwrap(),
+            guards(&map(&said), &Extensions::new()),
+            copy::for_copy(&map(&said), &Extensions::new(), copy::Stored::FromSource(&source), "ENVELOPE").unwrap(),
+            copy::for_copy(&map(&said), &Extensions::new(), copy::Stored::FromRequest, "ENVELOPE").unwrap(),
+            copy::for_source(&map(&said), &Extensions::new()),
         ] {
-            assert!(matches!(write(&[(name, "x")]), Err(Error::NotImplemented(_))), "{name}");
+            assert!(!sent.keys().any(|name| name.as_str().contains("encryption")), "{sent:?}");
         }
-        assert!(write(&[("x-amz-server-side-encryption", "AES256")]).is_ok());
-        assert!(write(&[("x-amz-server-side-encryption", "aws:kms:dsse")]).is_err());
     }
 
     #[test]

@@ -148,7 +148,7 @@ fn shown_size(stored: i64) -> i64 {
     plain.unwrap_or(stored)
 }
 
-fn timestamp((secs, nanos): (i64, u32)) -> Option<Timestamp> {
+pub(super) fn timestamp((secs, nanos): (i64, u32)) -> Option<Timestamp> {
     let at: SystemTime = UNIX_EPOCH.checked_add(Duration::new(u64::try_from(secs).ok()?, nanos))?;
     Some(Timestamp::from(at))
 }

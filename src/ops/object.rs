@@ -4,7 +4,10 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use http::{HeaderMap, HeaderValue};
 
 use super::Error;
+use super::protection::Opener;
+use crate::backend::ObjectName;
 use crate::format::{self, Envelope, PlainLen, SealedLen};
+use crate::keys;
 
 /// A stored object as its headers show it: the envelope is well formed and the length is one that the format can have.
 pub struct Stored {
@@ -29,6 +32,12 @@ impl Stored {
         let plain_len = sealed_len.plain().ok_or_else(|| Error::Integrity("no sealed object has this length".into()))?;
         let etag = headers.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
         Ok(Self { envelope, sealed_len, plain_len, etag })
+    }
+
+    /// What is needed to ask for its keys, at the place where it was found.
+    pub fn at<'a>(&'a self, object: &'a ObjectName, own: Option<&'a Opener>) -> keys::Stored<'a> {
+        let customer = own.map(|own| &own.key);
+        keys::Stored { bucket: &object.bucket, key: &object.key, envelope: &self.envelope, customer }
     }
 }
 

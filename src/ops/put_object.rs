@@ -18,8 +18,9 @@ impl Gateway {
         let check = BodyCheck::new(&req.headers, req.trailing_headers)?;
         let verified = check.verified();
 
-        let fresh = self.keys.fresh(&req.input.bucket, &req.input.key, Layout::Single).await?;
-        let sent = headers::for_write(&req.headers, &req.extensions, &fresh.envelope.encode())?;
+        let wanted = self.protection(&req.headers, &req.extensions)?;
+        let fresh = self.keys.fresh_with(&wanted.choice, &req.input.bucket, &req.input.key, Layout::Single).await?;
+        let sent = headers::for_write(&req.headers, &req.extensions, &fresh.envelope.encode(), &wanted)?;
         let plain = req.input.body.unwrap_or_else(|| s3s::dto::StreamingBlob::from_bytes(bytes::Bytes::new()));
         let body = stream::seal_object(plain, fresh.keys, length, Box::new(check));
         let outcome = body.outcome();
@@ -35,6 +36,7 @@ impl Gateway {
             return Err(Error::Internal("the store gave no ETag"));
         }
         let mut shown = headers::for_client_object(answer.headers);
+        self.announce(&mut shown, &fresh.envelope, wanted.customer_md5());
         if let Some(checksum) = verified.get() {
             shown.extend(checksum_headers(checksum));
         }

@@ -1,6 +1,7 @@
 //! Integration tests, in one binary: each further one would link everything again.
 
 mod cli;
+mod copy;
 mod deploy;
 mod faults;
 mod front;
@@ -9,4 +10,5 @@ mod keyring;
 mod kit;
 mod kms;
 mod provider_contract;
+mod sse;
 mod store;
