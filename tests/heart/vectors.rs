@@ -628,6 +628,7 @@ fn the_files_are_the_ones_published() {
         ("uploads.json", "d591afb1e9c0bc959bcf0b67c8f9c7338c58e063aa77b055a5d4c1edb7d7d126"),
         ("lengths.json", "555a84e21590e11cdf93ecf52cef14e01b6f2028845fa6db061f4522e56ffa15"),
         ("broken.json", "bbe9a33ade223a5513465dc0b8d1da8a369cd3e800184d5449d6866abdeff169"),
+        ("customer.json", "048739dc3fece021b743ca2c423219965d1fded217d5e791ece87972bfea5c60"),
     ] {
         assert_eq!(sha256(&std::fs::read(path(name)).unwrap()), hash, "{name}");
     }
