@@ -71,7 +71,8 @@ impl Gateway {
         };
         let answer = match self.backend.head_object(select(None)).await {
             Ok(answer) => answer,
-            Err(backend::Error::Refused(refusal)) if asked.version_id.is_some() && is_delete_marker(&refusal.headers) => {
+            // Nothing else that has a version does not allow HEAD.
+            Err(backend::Error::Refused(refusal)) if asked.version_id.is_some() && refusal.status == 405 => {
                 return Err(Error::InvalidRequest(
                     "The source of a copy request may not specifically refer to a delete marker by version id.",
                 ));
@@ -99,10 +100,6 @@ impl Gateway {
             sealed,
         })
     }
-}
-
-fn is_delete_marker(headers: &HeaderMap) -> bool {
-    headers.get("x-amz-delete-marker").is_some_and(|value| value == "true")
 }
 
 /// When the object of this answer was made, in seconds and nanoseconds since the epoch.

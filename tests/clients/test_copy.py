@@ -51,7 +51,9 @@ def moved_bytes(site):
     """Bytes of objects that went between the gateway and its store, and between it and its clients."""
     text = requests.get(f"{site.admin}/metrics", timeout=5).text
     counters = re.findall(r"^ciphergate_(store_sent|store_received|request_body|response_body)_bytes_total (\d+)$", text, re.M)
-    return {name: int(value) for name, value in counters}
+    # A counter that was never touched is not shown.
+    found = dict.fromkeys(("store_sent", "store_received", "request_body", "response_body"), 0)
+    return found | {name: int(value) for name, value in counters}
 
 
 def test_sizes(site, bucket, other_bucket):
