@@ -245,6 +245,7 @@ def test_object_lock(localstack_site):
 def test_archived_source(localstack_site, localstack_bucket):
     site, bucket = localstack_site, localstack_bucket
     site.s3.put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass="GLACIER")
+    site.planted.add((bucket, "k"))  # it cannot be read back
     assert error(copy, site, bucket, "copy", "k") == (403, "InvalidObjectState")
 
 
