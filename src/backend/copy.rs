@@ -7,13 +7,12 @@
 use std::time::Duration;
 
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use futures::{StreamExt, TryStreamExt};
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::sdk::{Wire, finish, instant};
-use super::{Answer, Error, ObjectName, S3Backend};
+use super::{Error, ObjectName, S3Backend, Upload};
 
 /// Characters that need no encoding in the name of a source.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
@@ -61,15 +60,6 @@ pub struct Copied {
     pub last_modified: Option<(i64, u32)>,
 }
 
-/// A multipart upload that has begun.
-#[derive(Clone, Debug)]
-pub struct Upload {
-    pub target: ObjectName,
-    pub id: String,
-    /// Headers for every further request: the expected owner, the request payer, the request id.
-    pub guards: HeaderMap,
-}
-
 /// The parts of a copy: the whole source, cut.
 pub struct CopyParts {
     pub source: CopySource,
@@ -100,83 +90,31 @@ impl S3Backend {
         Ok(Copied { headers, etag, last_modified: result.last_modified.map(instant) })
     }
 
-    /// CreateMultipartUpload, with everything that is to be stored beside the object.
-    pub async fn begin_upload(&self, target: ObjectName, headers: HeaderMap, guards: HeaderMap) -> Result<Upload, Error> {
-        let wire = Wire::for_document("InitiateMultipartUploadResult", headers)?;
-        let sent = self
-            .client
-            .create_multipart_upload()
-            .bucket(&target.bucket)
-            .key(&target.key)
-            .customize()
-            .config_override(once())
-            .interceptor(wire.clone())
-            .send();
-        let (output, _) = finish(sent, &wire).await?;
-        let id = output.upload_id.ok_or_else(|| garbled("an upload without an id"))?;
-        Ok(Upload { target, id, guards })
-    }
-
-    /// UploadPartCopy of the whole source, part by part. Returns the ETags, in order.
-    pub async fn copy_parts(&self, upload: &Upload, parts: CopyParts) -> Result<Vec<String>, Error> {
+    /// UploadPartCopy of the whole source, part by part. Returns numbers and ETags, in order, as completing wants them.
+    pub async fn copy_parts(&self, upload: &Upload, parts: CopyParts) -> Result<Vec<(u16, String)>, Error> {
         let (source, headers) = (&parts.source.header_value(), &parts.headers);
         let ranges = part_ranges(parts.sealed_len, parts.part_len);
-        let copies = ranges.into_iter().enumerate().map(|(index, (first, last))| async move {
+        let copies = ranges.into_iter().zip(1u32..).map(|((first, last), number)| async move {
+            let number = u16::try_from(number).map_err(|e| Error::NotSent(e.into()))?;
             let wire = Wire::for_document("CopyPartResult", headers.clone())?;
             let sent = self
                 .uploads
                 .upload_part_copy()
-                .bucket(&upload.target.bucket)
-                .key(&upload.target.key)
+                .bucket(&upload.object.bucket)
+                .key(&upload.object.key)
                 .upload_id(&upload.id)
-                .part_number(i32::try_from(index + 1).map_err(|e| Error::NotSent(e.into()))?)
+                .part_number(i32::from(number))
                 .copy_source(source)
                 .copy_source_range(format!("bytes={first}-{last}"))
                 .customize()
                 .interceptor(wire.clone())
                 .send();
             let (output, _) = self.within(last - first + 1, finish(sent, &wire)).await?;
-            output.copy_part_result.and_then(|result| result.e_tag).ok_or_else(|| garbled("a copied part without an ETag"))
+            let etag = output.copy_part_result.and_then(|result| result.e_tag);
+            let etag = etag.ok_or_else(|| garbled("a copied part without an ETag"))?;
+            Ok((number, etag.trim_matches('"').to_owned()))
         });
         futures::stream::iter(copies).buffered(PARTS_AT_ONCE).try_collect().await
-    }
-
-    /// CompleteMultipartUpload. Exactly one attempt, as for a copy.
-    pub async fn end_upload(&self, upload: &Upload, etags: Vec<String>, conditions: HeaderMap) -> Result<Copied, Error> {
-        let mut headers = upload.guards.clone();
-        headers.extend(conditions);
-        let wire = Wire::for_document("CompleteMultipartUploadResult", headers)?;
-        let parts =
-            etags.into_iter().zip(1..).map(|(etag, number)| CompletedPart::builder().e_tag(etag).part_number(number).build());
-        let sent = self
-            .uploads
-            .complete_multipart_upload()
-            .bucket(&upload.target.bucket)
-            .key(&upload.target.key)
-            .upload_id(&upload.id)
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build())
-            .customize()
-            .config_override(once())
-            .interceptor(wire.clone())
-            .send();
-        let (output, headers) = self.within(0, finish(sent, &wire)).await?;
-        let etag = output.e_tag.ok_or_else(|| garbled("a completed upload without an ETag"))?;
-        Ok(Copied { headers, etag, last_modified: None })
-    }
-
-    /// AbortMultipartUpload.
-    pub async fn give_up_upload(&self, upload: &Upload) -> Result<Answer, Error> {
-        let wire = Wire::new(upload.guards.clone())?;
-        let sent = self
-            .client
-            .abort_multipart_upload()
-            .bucket(&upload.target.bucket)
-            .key(&upload.target.key)
-            .upload_id(&upload.id)
-            .customize()
-            .interceptor(wire.clone())
-            .send();
-        finish(sent, &wire).await.map(|(_, headers)| Answer { headers })
     }
 
     /// The tags of an object as `x-amz-tagging` writes them, `None` where it has none.

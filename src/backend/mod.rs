@@ -1,13 +1,14 @@
 //! The store behind the gateway: what we ask of it, and how it can fail.
 //!
 //! This room carries sealed bytes and headers. It never sees a key and never opens anything: a [`PutObject`] can only be made
-//! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `copy` those by which the store
-//! copies what it holds, `upload` their bodies, `forward` the re-signed
-//! raw requests for everything that never touches object data.
+//! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `multipart`, `copy` and `buckets`
+//! more of them, `upload` their bodies, `forward` the re-signed raw requests for everything that never touches object data.
 
+mod buckets;
 mod copy;
 mod error;
 pub mod forward;
+mod multipart;
 mod sdk;
 mod upload;
 
@@ -15,8 +16,12 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::HeaderMap;
 
-pub use copy::{Copied, CopyObject, CopyParts, CopySource, Upload};
+pub use buckets::{BucketPage, BucketsQuery, ListedBucket};
+pub use copy::{Copied, CopyObject, CopyParts, CopySource};
 pub use error::{Error, Refusal};
+pub use multipart::{
+    CompleteUpload, CompletedUpload, CreatedUpload, ListedUpload, PartPage, PutPart, StoredPart, Upload, UploadPage, UploadsQuery,
+};
 pub use sdk::{S3Backend, Settings};
 
 use crate::stream::SealedBody;

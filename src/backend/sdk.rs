@@ -449,12 +449,12 @@ fn receive(body: ByteStream, idle: Duration) -> Body {
 
 /// Names in listings are asked for URL-encoded, so that no key can break the XML; a store that ignores the wish sends them plain.
 #[derive(Clone, Copy)]
-struct Names {
-    encoded: bool,
+pub(super) struct Names {
+    pub(super) encoded: bool,
 }
 
 impl Names {
-    fn decode(self, name: String) -> Result<String, Error> {
+    pub(super) fn decode(self, name: String) -> Result<String, Error> {
         if !self.encoded {
             return Ok(name);
         }
@@ -475,7 +475,7 @@ fn entries(contents: Option<Vec<aws_sdk_s3::types::Object>>, names: Names) -> Re
                 etag: object.e_tag,
                 last_modified: object.last_modified.map(instant),
                 storage_class: object.storage_class.map(|class| class.as_str().to_owned()),
-                owner: object.owner.map(|owner| Owner { id: owner.id, display_name: owner.display_name }),
+                owner: object.owner.map(owner),
                 restore: object.restore_status.map(|state| RestoreState {
                     in_progress: state.is_restore_in_progress,
                     expiry: state.restore_expiry_date.map(instant),
@@ -485,8 +485,12 @@ fn entries(contents: Option<Vec<aws_sdk_s3::types::Object>>, names: Names) -> Re
         .collect()
 }
 
-fn prefixes(found: Option<Vec<aws_sdk_s3::types::CommonPrefix>>, names: Names) -> Result<Vec<String>, Error> {
+pub(super) fn prefixes(found: Option<Vec<aws_sdk_s3::types::CommonPrefix>>, names: Names) -> Result<Vec<String>, Error> {
     found.unwrap_or_default().into_iter().filter_map(|p| p.prefix).map(|p| names.decode(p)).collect()
+}
+
+pub(super) fn owner(owner: aws_sdk_s3::types::Owner) -> Owner {
+    Owner { id: owner.id, display_name: owner.display_name }
 }
 
 pub(super) fn instant(at: DateTime) -> (i64, u32) {

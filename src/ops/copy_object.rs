@@ -15,9 +15,10 @@ use super::check::{Computed, shown_checksum};
 use super::copy_source::Source;
 use super::headers::copy::{self, Stored as MetadataFrom};
 use super::list::timestamp;
+use super::multipart::AbortOnDrop;
 use super::protection::{Opener, Protection};
 use super::{Error, Gateway, headers};
-use crate::backend::{self, Copied, CopyObject, CopyParts, ObjectName, S3Backend, Select, Upload};
+use crate::backend::{self, CompleteUpload, Copied, CopyObject, CopyParts, ObjectName, Select, Upload};
 use crate::format::{ChecksumAlgorithm, Envelope, Layout, layout};
 use crate::stream;
 
@@ -64,6 +65,9 @@ impl Gateway {
             algorithm: wanted_algorithm(&req.headers)?,
         };
         let asked = Source::asked(&req.input.copy_source)?;
+        for object in [asked.object(), &job.target] {
+            self.multipart.place.admit(&object.bucket, &object.key)?;
+        }
         let guards = copy::for_source(&req.headers, &req.extensions);
         // A refusal by the store on a condition, and what the source was then.
         let mut refused: Option<(HeaderValue, Error)> = None;
@@ -151,13 +155,20 @@ impl Job<'_> {
         copy::pin_source(&mut pinned, &source.etag);
         pinned.extend(owner_of_source);
 
-        let upload = backend.begin_upload(self.target.clone(), sent, guards).await?;
-        let mut unfinished = Unfinished { backend: backend.clone(), upload: Some(upload.clone()) };
+        // The guards go with every request of the upload, and these are stored beside it.
+        let mut stored = guards.clone();
+        stored.extend(sent);
+        let created = backend.create_upload(self.target.clone(), stored).await?;
+        let unfinished = AbortOnDrop::new(backend, Upload { object: self.target.clone(), id: created.id }, guards.clone());
         let part_len = PART.min(backend.copy_max()).max(sealed_len.div_ceil(PARTS_MAX));
         let parts = CopyParts { source: source.at.clone(), headers: pinned, sealed_len, part_len };
-        let etags = backend.copy_parts(&upload, parts).await?;
-        let mut copied = backend.end_upload(&upload, etags, conditions).await?;
-        unfinished.upload = None;
+        let parts = backend.copy_parts(unfinished.upload(), parts).await?;
+        let mut headers = guards;
+        headers.extend(conditions);
+        let complete = CompleteUpload { upload: unfinished.upload().clone(), headers, parts, sealed_size: sealed_len };
+        let completed = backend.complete_upload(complete).await?;
+        unfinished.disarm();
+        let mut copied = Copied { headers: completed.headers, etag: completed.etag, last_modified: None };
 
         // The end of an upload does not say when the object was made, and a copy has to.
         let mut look = copy::for_target(&self.request.headers, &self.request.extensions);
@@ -293,23 +304,5 @@ fn put_checksum(result: &mut CopyObjectResult, checksum: &Checksum) {
             }
         };
         *field = Some(value);
-    }
-}
-
-/// An upload that nobody will end, unless it is taken out: given up also when the client goes away in the middle.
-struct Unfinished {
-    backend: S3Backend,
-    upload: Option<Upload>,
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let (Some(upload), Ok(runtime)) = (self.upload.take(), tokio::runtime::Handle::try_current()) else { return };
-        let backend = self.backend.clone();
-        runtime.spawn(async move {
-            if let Err(error) = backend.give_up_upload(&upload).await {
-                tracing::warn!(upload = %upload.id, error = %super::chain(&error), "the parts of a copy that failed were left behind");
-            }
-        });
     }
 }

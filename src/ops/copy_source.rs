@@ -15,6 +15,12 @@ pub struct Asked {
     version_id: Option<String>,
 }
 
+impl Asked {
+    pub fn object(&self) -> &ObjectName {
+        &self.object
+    }
+}
+
 /// A source as its HEAD shows it.
 pub struct Source {
     /// Its name, and its version where the store has versions, asked for or not.

@@ -27,6 +27,7 @@ impl Gateway {
         }
         let mut objects = Vec::with_capacity(lines.len());
         for line in lines {
+            self.multipart.place.admit(&req.input.bucket, &line.key)?;
             if line.size.is_some() || line.last_modified_time.is_some() {
                 return Err(Error::NotImplemented("Deleting by size or time is not implemented"));
             }

@@ -6,6 +6,7 @@
 use s3s::{S3Error, S3ErrorCode};
 
 use super::check::Mismatch;
+use super::multipart::Refused;
 use super::received::{incomplete_body, refusal_of};
 use crate::backend::{self, Refusal};
 use crate::{format, keys, stream};
@@ -36,6 +37,12 @@ pub enum Error {
     /// An error of S3's that needs no more than its name.
     #[error("{text}")]
     Coded { code: &'static str, status: u16, text: &'static str },
+    /// A multipart upload cannot be served as asked.
+    #[error(transparent)]
+    Upload(#[from] Refused),
+    /// The name belongs to the gateway itself.
+    #[error("This name is reserved for the gateway's own use.")]
+    Reserved,
     /// The object in the store is not what this gateway wrote under this name.
     #[error("the object failed its integrity check")]
     Integrity(#[source] BoxError),
@@ -73,6 +80,8 @@ impl Error {
                 error.set_status_code(http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR));
                 error
             }
+            Self::Upload(refused) => refused.to_s3(),
+            Self::Reserved => S3Error::with_message(S3ErrorCode::AccessDenied, self.to_string()),
             Self::Integrity(cause) => {
                 tracing::error!(cause = %chain(&*cause), "an object failed its integrity check");
                 metrics::counter!(crate::observe::metrics::INTEGRITY_FAILURES).increment(1);

@@ -9,6 +9,7 @@ mod gateway;
 mod keyring;
 mod kit;
 mod kms;
+mod multipart;
 mod provider_contract;
 mod sse;
 mod store;
