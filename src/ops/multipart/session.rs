@@ -66,13 +66,7 @@ impl Gateway {
     ///
     /// # Errors
     /// `NoSuchUpload` when it has no record: it was aborted, completed long ago, or not made through this gateway.
-    pub(super) async fn session(
-        &self,
-        bucket: String,
-        key: String,
-        id: String,
-        own: Option<&Opener>,
-    ) -> Result<Session, Error> {
+    pub(super) async fn session(&self, bucket: String, key: String, id: String, own: Option<&Opener>) -> Result<Session, Error> {
         let upload = Upload { object: ObjectName { bucket, key }, id };
         let base = self.base_name(&upload)?;
         let staging = self.staging(&upload.object.bucket, &base);

@@ -123,20 +123,33 @@ async fn every_algorithm_and_type_is_verified_and_shown() {
             let line = CompletedPart::builder().part_number(1).e_tag(parts[0].e_tag().unwrap());
             wrong[0] = with_value!(case.algorithm, line, BASE64.encode(&crc(&case.algorithm, b"x"))).build();
             assert_eq!(code(upload.complete(&client, &wrong).send().await), "InvalidPart", "{key}");
-            let refused = with_value!(case.algorithm, upload.complete(&client, &parts), BASE64.encode(&crc(&case.algorithm, b"x")));
+            let refused =
+                with_value!(case.algorithm, upload.complete(&client, &parts), BASE64.encode(&crc(&case.algorithm, b"x")));
             assert_eq!(code(refused.send().await), "BadDigest", "{key}");
             let other = if case.kind == ChecksumType::FullObject { ChecksumType::Composite } else { ChecksumType::FullObject };
             assert_eq!(code(upload.complete(&client, &parts).checksum_type(other).send().await), "InvalidRequest", "{key}");
 
             let done = with_value!(case.algorithm, upload.complete(&client, &parts), &expected).checksum_type(case.kind.clone());
             let done = done.send().await.unwrap_or_else(|error| panic!("{key}: {error:?}"));
-            assert_eq!((value_of!(case.algorithm, done), done.checksum_type()), (Some(expected.as_str()), Some(&case.kind)), "{key}");
+            assert_eq!(
+                (value_of!(case.algorithm, done), done.checksum_type()),
+                (Some(expected.as_str()), Some(&case.kind)),
+                "{key}"
+            );
             let head = client.head_object().bucket(&site.bucket).key(&key).checksum_mode(ChecksumMode::Enabled);
             let head = head.send().await.expect("head");
-            assert_eq!((value_of!(case.algorithm, head), head.checksum_type()), (Some(expected.as_str()), Some(&case.kind)), "{key}");
+            assert_eq!(
+                (value_of!(case.algorithm, head), head.checksum_type()),
+                (Some(expected.as_str()), Some(&case.kind)),
+                "{key}"
+            );
             let got = client.get_object().bucket(&site.bucket).key(&key).checksum_mode(ChecksumMode::Enabled);
             let got = got.send().await.expect("get");
-            assert_eq!((value_of!(case.algorithm, got), got.checksum_type()), (Some(expected.as_str()), Some(&case.kind)), "{key}");
+            assert_eq!(
+                (value_of!(case.algorithm, got), got.checksum_type()),
+                (Some(expected.as_str()), Some(&case.kind)),
+                "{key}"
+            );
             assert!(got.body.collect().await.expect("the SDK checks the sum, too").into_bytes() == whole);
         }
     }
@@ -155,8 +168,12 @@ async fn without_a_wish_the_object_has_a_crc64nvme_as_in_s3() {
         let two = upload.part(&client, 2, plain[1].clone()).await;
         let done = upload.complete(&client, &[one, two]).send().await.expect("complete");
         let expected = BASE64.encode(&crc(&ChecksumAlgorithm::Crc64Nvme, &plain.concat()));
-        assert_eq!((done.checksum_crc64_nvme(), done.checksum_type()), (Some(expected.as_str()), Some(&ChecksumType::FullObject)));
-        let head = client.head_object().bucket(&site.bucket).key("k").checksum_mode(ChecksumMode::Enabled).send().await.expect("head");
+        assert_eq!(
+            (done.checksum_crc64_nvme(), done.checksum_type()),
+            (Some(expected.as_str()), Some(&ChecksumType::FullObject))
+        );
+        let head =
+            client.head_object().bucket(&site.bucket).key("k").checksum_mode(ChecksumMode::Enabled).send().await.expect("head");
         assert_eq!(head.checksum_crc64_nvme(), Some(expected.as_str()));
     }
 }
@@ -166,7 +183,13 @@ async fn pairs_that_cannot_be_and_parts_that_do_not_fit_are_refused() {
     for site in Site::each("", 1).await {
         let client = site.client();
         let create = |algorithm, kind| {
-            client.create_multipart_upload().bucket(&site.bucket).key("k").checksum_algorithm(algorithm).checksum_type(kind).send()
+            client
+                .create_multipart_upload()
+                .bucket(&site.bucket)
+                .key("k")
+                .checksum_algorithm(algorithm)
+                .checksum_type(kind)
+                .send()
         };
         assert_eq!(code(create(ChecksumAlgorithm::Sha256, ChecksumType::FullObject).await), "InvalidRequest");
         assert_eq!(code(create(ChecksumAlgorithm::Crc64Nvme, ChecksumType::Composite).await), "InvalidRequest");

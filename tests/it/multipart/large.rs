@@ -32,7 +32,10 @@ async fn a_large_put_is_an_object_like_any_other() {
             assert_eq!((head.content_type(), head.checksum_sha256()), (Some("text/x-test"), put.checksum_sha256()));
             assert_eq!(head.metadata().unwrap()["colour"], "red");
             let stored = site.behind().head_object().bucket(&site.bucket).key(key).send().await.expect("stored");
-            assert_eq!(stored.content_length(), Some(ciphergate::format::PlainLen::new(len as u64).unwrap().sealed().get() as i64));
+            assert_eq!(
+                stored.content_length(),
+                Some(ciphergate::format::PlainLen::new(len as u64).unwrap().sealed().get() as i64)
+            );
             let in_parts = stored.e_tag().unwrap().contains('-');
             assert_eq!(in_parts, len > LEAST, "{key}");
             let range = client.get_object().bucket(&site.bucket).key(key).range(format!("bytes={}-", len - 3)).send().await;
