@@ -38,7 +38,7 @@ pub(super) enum Stalled {
 
 /// Whose turn it is.
 #[derive(Clone, Copy)]
-enum Turn {
+pub(super) enum Turn {
     /// The store has taken what there was.
     Client,
     /// There are bytes that the store has not taken, since then.
@@ -56,7 +56,7 @@ impl Progress {
         Self(Arc::new(Mutex::new(Turn::Store(Instant::now()))))
     }
 
-    fn set(&self, turn: Turn) {
+    pub(super) fn set(&self, turn: Turn) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = turn;
     }
 

@@ -17,6 +17,9 @@ pub enum Error {
         "bucket \"{bucket}\" would use the scope \"{scope}\", which belongs to bucket \"{owner}\"; give it a scope of its own"
     )]
     ScopeTaken { bucket: String, scope: String, owner: String },
+    /// The configuration says that nothing in this bucket is sealed.
+    #[error("bucket \"{bucket}\" is configured to hold plaintext; nothing is sealed or opened in it")]
+    PlaintextBucket { bucket: String },
     /// The key service asks for fewer calls.
     #[error("key \"{label}\": the key service is throttling: {detail}")]
     Throttled { label: Label, detail: String },
@@ -101,6 +104,7 @@ impl Error {
             Self::Throttled { .. } | Self::Unavailable { .. } | Self::TimedOut { .. } | Self::NoRandomness { .. } => true,
             Self::UnknownLabel { .. }
             | Self::ScopeTaken { .. }
+            | Self::PlaintextBucket { .. }
             | Self::AccessDenied { .. }
             | Self::CredentialsRefused { .. }
             | Self::KeyDisabled { .. }
@@ -133,6 +137,7 @@ impl Error {
             | Self::Envelope(_) => Side::Client,
             Self::UnknownLabel { .. }
             | Self::ScopeTaken { .. }
+            | Self::PlaintextBucket { .. }
             | Self::CredentialsRefused { .. }
             | Self::KeyNotFound { .. }
             | Self::KeyUnsuitable { .. }
@@ -169,6 +174,7 @@ impl Error {
         match self {
             Self::UnknownLabel { .. } => "unknown_label",
             Self::ScopeTaken { .. } => "scope_taken",
+            Self::PlaintextBucket { .. } => "plaintext_bucket",
             Self::Throttled { .. } => "throttled",
             Self::Unavailable { .. } => "unavailable",
             Self::TimedOut { .. } => "timed_out",

@@ -13,7 +13,7 @@ use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256, Sha512, XxHash3, XxHash64, XxHash128};
 
 use super::Error;
-use crate::format::{ChecksumAlgorithm, ChecksumBytes, ChecksumKind, Footer, ObjectChecksum};
+use crate::format::{ChecksumAlgorithm, ChecksumBytes, ChecksumKind, Footer, ObjectChecksum, TableEntry};
 use crate::stream::{FooterFacts, PlainCheck};
 use crate::{format, stream};
 
@@ -93,6 +93,11 @@ impl BodyCheck {
     /// The algorithm of the checksum that the client sends along.
     pub fn declared(&self) -> Option<ChecksumAlgorithm> {
         self.checksum.as_ref().map(|(algorithm, _)| *algorithm)
+    }
+
+    /// Whether the client declared anything by which the body can be verified.
+    pub fn is_declared(&self) -> bool {
+        self.content_md5.is_some() || self.checksum.is_some()
     }
 
     /// The client's checksum, there once the body has been verified.
@@ -287,6 +292,15 @@ fn is_value(name: &str) -> bool {
         && !matches!(name, "x-amz-checksum-mode" | "x-amz-checksum-type" | "x-amz-checksum-algorithm")
 }
 
+/// The headers that show the checksum of one part of an object with this checksum.
+pub fn part_checksum(whole: &ObjectChecksum, part: &TableEntry) -> Vec<(HeaderName, HeaderValue)> {
+    let kind = match whole.kind() {
+        ChecksumKind::FullObject => "FULL_OBJECT",
+        ChecksumKind::Composite => "COMPOSITE",
+    };
+    headers_of(whole.algorithm(), BASE64.encode(part.checksum.as_slice()), kind)
+}
+
 /// The checksum of the parts' checksums, with their number behind it, as S3 shows it.
 fn composite(algorithm: ChecksumAlgorithm, footer: &Footer) -> String {
     let mut hasher = ChecksumHasher::default();
@@ -317,6 +331,11 @@ pub(super) fn now_ms() -> u64 {
 fn algorithm_of(header: &str) -> Option<ChecksumAlgorithm> {
     let name = header.strip_prefix(CHECKSUM_PREFIX)?;
     ChecksumAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+}
+
+/// Characters of the value that the checksum trailer of this name has; `None` when no checksum has the name.
+pub fn trailer_value_len(name: &str) -> Option<usize> {
+    algorithm_of(name).map(|algorithm| BASE64.encode_len(algorithm.len()))
 }
 
 fn announced_trailers(headers: &HeaderMap) -> Vec<String> {

@@ -16,11 +16,12 @@ use super::copy_source::Source;
 use super::headers::copy::{self, Stored as MetadataFrom};
 use super::list::timestamp;
 use super::multipart::AbortOnDrop;
+use super::object::Found;
 use super::protection::{Opener, Protection};
 use super::{Error, Gateway, headers};
 use crate::backend::{self, CompleteUpload, Copied, CopyObject, CopyParts, ObjectName, Select, Upload};
-use crate::format::{ChecksumAlgorithm, Envelope, Layout, layout};
-use crate::stream;
+use crate::format::{ChecksumAlgorithm, Envelope, Layout, PlainLen, layout};
+use crate::{keys, stream};
 
 /// How often a copy starts over because its source changed while it was under way.
 const ATTEMPTS: usize = 4;
@@ -99,13 +100,19 @@ impl Gateway {
 impl Job<'_> {
     async fn run(&self, source: &Source, guards: &HeaderMap) -> Result<Done, Error> {
         let onto_itself = source.is(&self.target) && source.asked_version.is_none();
-        if onto_itself && !copy::changes_something(&self.request.headers, self.replaces_metadata) {
+        // Plaintext that is copied onto itself is encrypted by that, which is a change.
+        let is_sealed = matches!(source.found, Found::Sealed(_));
+        if onto_itself && is_sealed && !copy::changes_something(&self.request.headers, self.replaces_metadata) {
             return Err(Error::InvalidRequest(
                 "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, \
                  storage class, website redirect location or encryption attributes.",
             ));
         }
-        let stored = source.sealed()?;
+        let stored = match &source.found {
+            Found::Sealed(stored) => stored,
+            Found::Plain(_) if self.opener.is_some() => return Err(keys::Error::CustomerKeySuperfluous.into()),
+            Found::Plain(plain) => return self.seal_anew(source, guards, onto_itself, self.algorithm, plain.len).await,
+        };
         let mut checksum = Checksum::new();
         if let Some(algorithm) = self.algorithm {
             let keys = self.gateway.keys.open_with(stored.at(&source.at.object, self.opener.as_ref())).await?;
@@ -115,7 +122,7 @@ impl Job<'_> {
             let name = super::check::header_name(algorithm);
             if !checksum.iter().any(|(shown, _)| shown.as_str() == name) || checksum.iter().any(|(_, value)| value == "COMPOSITE")
             {
-                return self.seal_anew(source, guards, onto_itself, algorithm).await;
+                return self.seal_anew(source, guards, onto_itself, Some(algorithm), stored.plain_len.get()).await;
             }
         }
         let from = stored.at(&source.at.object, self.opener.as_ref());
@@ -188,12 +195,13 @@ impl Job<'_> {
         source: &Source,
         guards: &HeaderMap,
         onto_itself: bool,
-        algorithm: ChecksumAlgorithm,
+        algorithm: Option<ChecksumAlgorithm>,
+        plain_len: u64,
     ) -> Result<Done, Error> {
-        let stored = source.sealed()?;
-        if stored.plain_len.get() > layout::SINGLE_PLAIN_MAX {
-            return Err(Error::NotImplemented("A copy of more than 5 GiB keeps the checksum of its source"));
-        }
+        let plain_len = PlainLen::new(plain_len).filter(|len| len.get() <= layout::SINGLE_PLAIN_MAX);
+        let plain_len = plain_len.ok_or(Error::NotImplemented(
+            "A copy of more than 5 GiB that has to pass through the gateway is not implemented: copy it in parts",
+        ))?;
         let gateway = self.gateway;
         let fresh = gateway.keys.fresh_with(&self.wanted.choice, &self.target.bucket, &self.target.key, Layout::Single).await?;
         let mut sent = self.headers(source, &fresh.envelope, onto_itself)?;
@@ -204,7 +212,7 @@ impl Job<'_> {
         let plain = gateway.open_whole(&source.at.object, source.at.version_id.clone(), conditions, self.opener.as_ref()).await?;
         let check = Computed::new(algorithm);
         let computed = check.computed();
-        let body = stream::seal_object(plain, fresh.keys, stored.plain_len, Box::new(check));
+        let body = stream::seal_object(plain, fresh.keys, plain_len, Box::new(check));
         let outcome = body.outcome();
         let put = backend::PutObject { object: self.target.clone(), headers: sent, body };
         let answer = match gateway.backend.put_object(put).await {

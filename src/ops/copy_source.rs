@@ -4,10 +4,9 @@ use http::header::{DATE, LAST_MODIFIED};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use s3s::dto::{self, Timestamp, TimestampFormat};
 
-use super::object::Stored;
+use super::object::Found;
 use super::{Error, Gateway};
-use crate::backend::{self, ByteRange, CopySource, ObjectName, Select};
-use crate::format;
+use crate::backend::{self, CopySource, ObjectName, Select};
 
 /// What a request names.
 pub struct Asked {
@@ -30,7 +29,7 @@ pub struct Source {
     pub headers: HeaderMap,
     /// The store's own ETag.
     pub etag: HeaderValue,
-    sealed: Option<Stored>,
+    pub found: Found,
 }
 
 impl Source {
@@ -53,14 +52,6 @@ impl Source {
     pub fn is(&self, object: &ObjectName) -> bool {
         (&self.at.object.bucket, &self.at.object.key) == (&object.bucket, &object.key)
     }
-
-    /// The sealed object.
-    ///
-    /// # Errors
-    /// `Integrity` where there is none. Here a bucket that holds plaintext will be told from one that must not.
-    pub fn sealed(&self) -> Result<&Stored, Error> {
-        self.sealed.as_ref().ok_or_else(|| Error::Integrity("the source of a copy has no envelope".into()))
-    }
 }
 
 impl Gateway {
@@ -69,41 +60,26 @@ impl Gateway {
     /// # Errors
     /// The store's refusals, in the words that S3 has for a copy.
     pub(super) async fn look_at_source(&self, asked: &Asked, headers: &HeaderMap) -> Result<Source, Error> {
-        let select = |range| Select {
-            object: asked.object.clone(),
-            version_id: asked.version_id.clone(),
-            headers: headers.clone(),
-            range,
-        };
-        let answer = match self.backend.head_object(select(None)).await {
-            Ok(answer) => answer,
+        let select =
+            Select { object: asked.object.clone(), version_id: asked.version_id.clone(), headers: headers.clone(), range: None };
+        let (headers, found) = match self.look(select, headers).await {
             // Nothing else that has a version does not allow HEAD.
-            Err(backend::Error::Refused(refusal)) if asked.version_id.is_some() && refusal.status == 405 => {
+            Err(Error::Backend(backend::Error::Refused(refusal))) if asked.version_id.is_some() && refusal.status == 405 => {
                 return Err(Error::InvalidRequest(
                     "The source of a copy request may not specifically refer to a delete marker by version id.",
                 ));
             }
-            // A refused HEAD has no document: only a GET says whether it is the bucket, the key or the version that is not there.
-            Err(backend::Error::Refused(refusal)) if refusal.status == 404 => {
-                return Err(match self.backend.get_object(select(Some(ByteRange::Inclusive(0, 0)))).await {
-                    Err(named) => named.into(),
-                    // It has come into being meanwhile; the HEAD was right when it was asked.
-                    Ok(_) => Error::Backend(backend::Error::Refused(refusal)),
-                });
-            }
-            Err(error) => return Err(error.into()),
+            looked => looked?,
         };
-        let headers = answer.headers;
         let etag = headers.get(http::header::ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
         let version = headers.get(HeaderName::from_static("x-amz-version-id")).and_then(|id| id.to_str().ok());
         let version_id = version.map(str::to_owned).or_else(|| asked.version_id.clone());
-        let sealed = if headers.contains_key(format::HEADER) { Some(Stored::read(&headers)?) } else { None };
         Ok(Source {
             at: CopySource { object: asked.object.clone(), version_id },
             asked_version: asked.version_id.clone(),
             headers,
             etag,
-            sealed,
+            found,
         })
     }
 }

@@ -32,6 +32,8 @@ pub enum Error {
     MetadataTooLarge { bytes: usize, max: usize },
     #[error("The requested range is not satisfiable")]
     InvalidRange { plain_len: u64 },
+    #[error("The requested partnumber is not satisfiable")]
+    InvalidPartNumber,
     #[error("{0}")]
     NotImplemented(&'static str),
     /// An error of S3's that needs no more than its name.
@@ -73,6 +75,7 @@ impl Error {
             Self::EntityTooLarge => S3Error::with_message(S3ErrorCode::EntityTooLarge, self.to_string()),
             Self::MetadataTooLarge { .. } => S3Error::with_message(S3ErrorCode::MetadataTooLarge, self.to_string()),
             Self::InvalidRange { plain_len } => invalid_range(plain_len),
+            Self::InvalidPartNumber => custom("InvalidPartNumber", 416, self.to_string()),
             Self::NotImplemented(text) => S3Error::with_message(S3ErrorCode::NotImplemented, text),
             Self::Coded { code, status, text } => {
                 let known = S3ErrorCode::from_bytes(code.as_bytes()).unwrap_or(S3ErrorCode::Custom(code.into()));
@@ -183,6 +186,9 @@ fn key_failure(cause: &keys::Error) -> S3Error {
         }
         keys::Error::ScopeTaken { .. } => {
             S3Error::with_message(S3ErrorCode::AccessDenied, "The configuration gives this bucket no scope of its own.")
+        }
+        keys::Error::PlaintextBucket { .. } => {
+            S3Error::with_message(S3ErrorCode::InvalidRequest, "This bucket is configured to hold plaintext; this operation would seal or open.")
         }
         keys::Error::KeyDisabled { .. } => custom("KMS.DisabledException", 400, "The key of this object is disabled."),
         keys::Error::KeyPendingDeletion { .. } => {

@@ -1,5 +1,6 @@
 //! Which headers travel, in which direction, and how they change on the way. The one place that knows.
 
+use data_encoding::BASE64;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, SERVER,
@@ -25,6 +26,8 @@ const SSE: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
 /// What every answer about an object says of its encryption. Older SDKs for Java read the ETag of a PutObject answer as an MD5
 /// unless they see it (FORMAT section 11).
 const SSE_KMS: HeaderValue = HeaderValue::from_static("aws:kms");
+/// Says on an answer that the object lies unencrypted in the store.
+pub const PLAINTEXT_MARK: &str = "x-ciphergate-plaintext";
 /// S3's own default when a client names no type; the SDK's would be another one.
 const DEFAULT_CONTENT_TYPE: HeaderValue = HeaderValue::from_static("binary/octet-stream");
 
@@ -79,8 +82,8 @@ fn carry_metadata(from: &HeaderMap, to: &mut HeaderMap, envelope_text: &str) -> 
     let mut bytes = format::METADATA_NAME.len() + envelope_text.len();
     for name in from.keys().filter(|name| name.as_str().starts_with(METADATA_PREFIX) && name.as_str() != format::HEADER) {
         let value = joined(from, name)?;
-        bytes += name.as_str().len() - METADATA_PREFIX.len() + value.len();
-        to.insert(name.clone(), value);
+        bytes += name.as_str().len() - METADATA_PREFIX.len() + plain_len(&value);
+        to.insert(name.clone(), encoded_words(value)?);
     }
     if bytes > METADATA_BYTES_MAX {
         return Err(Error::MetadataTooLarge { bytes, max: METADATA_BYTES_MAX });
@@ -197,12 +200,30 @@ pub fn for_client_object(store: HeaderMap) -> HeaderMap {
     out
 }
 
+/// The answer to a read of an object that is not sealed: marked, with the store's own ETag, and with what it says of its own encryption.
+pub fn for_client_plaintext(store: HeaderMap) -> HeaderMap {
+    let mut kept: HeaderMap = store.iter().filter(|(name, _)| is_about_store_encryption(name)).map(owned).collect();
+    kept.extend(store.get(ETAG).map(|etag| (ETAG, etag.clone())));
+    let mut out = for_client(store);
+    out.extend(kept);
+    out.insert(HeaderName::from_static(PLAINTEXT_MARK), HeaderValue::from_static("true"));
+    out
+}
+
+fn owned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
+    (name.clone(), value.clone())
+}
+
+fn is_about_store_encryption(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-amz-server-side-encryption")
+}
+
 fn is_shown(name: &HeaderName) -> bool {
     let text = name.as_str();
     let hop_by_hop = [CONNECTION, TRANSFER_ENCODING, DATE, SERVER].contains(name) || text == "keep-alive";
     let about_sealed_bytes = [CONTENT_LENGTH, CONTENT_RANGE].contains(name)
         || text.starts_with("x-amz-checksum-")
-        || text.starts_with("x-amz-server-side-encryption")
+        || is_about_store_encryption(name)
         || matches!(text, "content-md5" | "x-amz-mp-parts-count" | "x-amz-object-size");
     let about_that_request = matches!(text, "x-amz-request-id" | "x-amz-id-2" | "x-request-id");
     !(hop_by_hop || about_sealed_bytes || about_that_request || text == format::HEADER)
@@ -335,6 +356,51 @@ fn carry_conditions(from: &HeaderMap, to: &mut HeaderMap, names: &[HeaderName]) 
     Ok(())
 }
 
+/// Metadata beyond ASCII as RFC 2047 words, which is how S3 answers with it and the one form that all stores understand: some take raw
+/// bytes for Latin-1. A word has at most 75 characters, and no character is split between two.
+fn encoded_words(value: HeaderValue) -> Result<HeaderValue, Error> {
+    const WORD_BYTES: usize = 45;
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| Error::InvalidArgument("Metadata must be UTF-8 or RFC 2047"))?;
+    if text.is_ascii() {
+        return Ok(value);
+    }
+    let (mut words, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let mut end = rest.len().min(WORD_BYTES);
+        while !rest.is_char_boundary(end) {
+            end -= 1;
+        }
+        words.push(format!("=?UTF-8?B?{}?=", BASE64.encode(&rest.as_bytes()[..end])));
+        rest = &rest[end..];
+    }
+    HeaderValue::try_from(words.join(" ")).map_err(|_| Error::Internal("encoded words are not a header"))
+}
+
+/// Bytes of a metadata value as S3 counts them: in UTF-8, without what RFC 2047 puts around.
+fn plain_len(value: &HeaderValue) -> usize {
+    let Ok(text) = value.to_str() else { return value.len() };
+    let (mut bytes, mut after_word) = (0, true);
+    for (index, token) in text.split(' ').enumerate() {
+        let word = word_len(token);
+        // The space between two words is none.
+        bytes += usize::from(index > 0 && !(after_word && word.is_some()));
+        bytes += word.unwrap_or(token.len());
+        after_word = word.is_some();
+    }
+    bytes
+}
+
+/// Bytes in an encoded word; `None` when it is not one.
+fn word_len(token: &str) -> Option<usize> {
+    let mut fields = token.strip_prefix("=?")?.strip_suffix("?=")?.split('?');
+    let (_charset, coding, text) = (fields.next()?, fields.next()?, fields.next()?);
+    match (coding, fields.next()) {
+        ("B" | "b", None) => BASE64.decode(text.as_bytes()).ok().map(|bytes| bytes.len()),
+        ("Q" | "q", None) => text.len().checked_sub(2 * text.matches('=').count()),
+        _ => None,
+    }
+}
+
 /// Repeated headers count as one with commas (RFC 9110 section 5.3); S3 stores metadata so.
 fn joined(from: &HeaderMap, name: &HeaderName) -> Result<HeaderValue, Error> {
     let mut values = from.get_all(name).iter();
@@ -414,16 +480,68 @@ mod tests {
     }
 
     #[test]
-    fn metadata_travels_raw_and_the_reserved_entry_is_refused() {
+    fn metadata_travels_raw_or_as_words_and_the_reserved_entry_is_refused() {
         let sent =
             write(&[("x-amz-meta-a", "=?UTF-8?Q?=C3=A9?="), ("x-amz-meta-b", "1"), ("x-amz-meta-b", "2"), ("x-amz-meta-u", "é")])
                 .unwrap();
         assert_eq!(sent["x-amz-meta-a"], "=?UTF-8?Q?=C3=A9?=");
         assert_eq!(sent["x-amz-meta-b"], "1,2");
-        assert_eq!(sent["x-amz-meta-u"].as_bytes(), "é".as_bytes());
+        assert_eq!(sent["x-amz-meta-u"], "=?UTF-8?B?w6k=?=");
         assert_eq!(sent[format::HEADER], "ENVELOPE");
         assert_eq!(sent["content-type"], "binary/octet-stream");
         assert!(matches!(write(&[("X-Amz-Meta-CipherGate", "x")]), Err(Error::InvalidArgument(_))));
+    }
+
+    #[test]
+    fn long_metadata_becomes_words_of_whole_characters() {
+        for text in ["é".repeat(100), "a鍵".repeat(40), "🔑".repeat(30), format!("{}é", "a".repeat(44))] {
+            let sent = write(&[("x-amz-meta-u", &text)]).unwrap();
+            let mut back = String::new();
+            for word in sent["x-amz-meta-u"].to_str().unwrap().split(' ') {
+                assert!(word.len() <= 75, "{word}");
+                let bytes =
+                    BASE64.decode(word.strip_prefix("=?UTF-8?B?").unwrap().strip_suffix("?=").unwrap().as_bytes()).unwrap();
+                back.push_str(std::str::from_utf8(&bytes).unwrap());
+            }
+            assert_eq!(back, text);
+        }
+    }
+
+    #[test]
+    fn metadata_is_counted_in_utf8() {
+        for (value, bytes) in [
+            ("plain text", 10),
+            ("", 0),
+            ("=?UTF-8?Q?caf=C3=A9?=", 5),
+            ("=?UTF-8?B?w6k=?=", 2),
+            ("=?UTF-8?B?w6k=?= =?UTF-8?B?w6k=?=", 4),
+            ("a =?UTF-8?B?w6k=?= b", 6),
+            ("=?UTF-8?B?!?=", 13),
+            ("=?no word?=", 11),
+        ] {
+            assert_eq!(plain_len(&HeaderValue::from_str(value).unwrap()), bytes, "{value}");
+        }
+        assert_eq!(plain_len(&HeaderValue::from_bytes("é".as_bytes()).unwrap()), 2);
+        let room = METADATA_BYTES_MAX - "ciphergate".len() - "ENVELOPE".len() - "k".len();
+        assert!(write(&[("x-amz-meta-k", &"é".repeat(room / 2))]).is_ok());
+        assert!(matches!(write(&[("x-amz-meta-k", &"é".repeat(room / 2 + 1))]), Err(Error::MetadataTooLarge { .. })));
+    }
+
+    #[test]
+    fn a_plaintext_object_is_marked_and_keeps_what_the_store_says_of_it() {
+        let store = [
+            ("etag", "\"d41d8cd98f00b204e9800998ecf8427e\""),
+            ("content-length", "5"),
+            ("x-amz-server-side-encryption", "AES256"),
+            ("x-amz-meta-a", "b"),
+        ];
+        let shown = for_client_plaintext(map(&store));
+        assert_eq!(shown["etag"], "\"d41d8cd98f00b204e9800998ecf8427e\"");
+        assert_eq!(
+            (&shown[PLAINTEXT_MARK], &shown["x-amz-server-side-encryption"]),
+            (&"true".parse().unwrap(), &"AES256".parse().unwrap())
+        );
+        assert!(!shown.contains_key("content-length"));
     }
 
     #[test]

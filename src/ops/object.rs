@@ -41,6 +41,32 @@ impl Stored {
     }
 }
 
+/// An object of a bucket that may hold plaintext, which has no envelope.
+pub struct Unsealed {
+    pub len: u64,
+    /// The store's own ETag, quotes included.
+    pub etag: HeaderValue,
+}
+
+impl Unsealed {
+    /// Reads the headers of an answer to GetObject (whole or ranged) or HeadObject.
+    ///
+    /// # Errors
+    /// `Internal` when the store leaves out what every object has.
+    pub fn read(headers: &HeaderMap) -> Result<Self, Error> {
+        let len = total_len(headers).ok_or(Error::Internal("the store did not say how long the object is"))?;
+        let etag = headers.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
+        Ok(Self { len, etag })
+    }
+}
+
+/// What lies in the store under a name.
+pub enum Found {
+    Sealed(Stored),
+    /// Only in a bucket that may hold such objects.
+    Plain(Unsealed),
+}
+
 /// The whole object's length: the total of a Content-Range, otherwise the Content-Length.
 fn total_len(headers: &HeaderMap) -> Option<u64> {
     if let Some(range) = headers.get(CONTENT_RANGE) {
@@ -73,7 +99,11 @@ impl Wanted {
     /// # Errors
     /// `InvalidRange` when no byte of the object is asked for (FORMAT section 9, rule 5).
     pub fn within(self, plain_len: PlainLen) -> Result<Option<(u64, u64)>, Error> {
-        let len = plain_len.get();
+        self.within_bytes(plain_len.get())
+    }
+
+    /// The same for an object that is not sealed.
+    pub fn within_bytes(self, len: u64) -> Result<Option<(u64, u64)>, Error> {
         let refuse = Error::InvalidRange { plain_len: len };
         match self {
             Self::Whole => Ok(None),

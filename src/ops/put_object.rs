@@ -20,6 +20,11 @@ impl Gateway {
         let length = PlainLen::new(length).filter(|length| length.get() <= LARGE_PLAIN_MAX).ok_or(Error::EntityTooLarge)?;
         self.multipart.place.admit(&req.input.bucket, &req.input.key)?;
         let check = BodyCheck::new(&req.headers, req.trailing_headers)?;
+        if !check.is_declared() && req.headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-")) {
+            return Err(Error::InvalidRequest(
+                "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
+            ));
+        }
         let verified = check.verified();
         let wanted = self.protection(&req.headers, &req.extensions)?;
         if length.get() > self.multipart.put_max {

@@ -106,3 +106,48 @@ async fn a_copy_in_parts_whose_source_changes_leaves_no_upload_behind() {
     }
     panic!("an upload was left behind");
 }
+
+#[tokio::test]
+async fn a_copy_of_plaintext_is_encrypted_on_the_way() {
+    let modes = "[buckets.\"old\"]\naccess = \"read-through\"\n[buckets.\"open\"]\naccess = \"plaintext\"\n";
+    let site = Site::start_with(modes).await;
+    let (client, behind) = (site.client(), site.behind());
+    for bucket in ["old", "open", "sealed"] {
+        behind.create_bucket().bucket(bucket).send().await.unwrap();
+    }
+    let stored = async |bucket: &str, key: &str| behind.head_object().bucket(bucket).key(key).send().await.unwrap();
+    for (size, seed) in [(0, 1), (240, 2), (300_000, 3)] {
+        let plain = noise(size, seed);
+        for from in ["old", "open"] {
+            let put = behind.put_object().bucket(from).key("k").body(plain.clone().into()).metadata("a", "b");
+            let etag = put.content_type("text/x-test").tagging("t=1").send().await.unwrap().e_tag.unwrap();
+            let copy = client.copy_object().bucket("sealed").key("copy").copy_source(format!("{from}/k"));
+            let copied = copy.copy_source_if_match(etag).send().await.unwrap();
+            assert_eq!(copied.server_side_encryption().unwrap().as_str(), "aws:kms");
+            let head = stored("sealed", "copy").await;
+            assert!(head.metadata().unwrap().contains_key("ciphergate"), "{from} {size}");
+            assert_eq!(
+                head.content_length().unwrap() as u64,
+                ciphergate::format::PlainLen::new(size as u64).unwrap().sealed().get()
+            );
+            assert_eq!(get(&client, "sealed", "copy").await, plain, "{from} {size}");
+            let head = client.head_object().bucket("sealed").key("copy").send().await.unwrap();
+            assert_eq!((head.metadata().unwrap()["a"].as_str(), head.content_type()), ("b", Some("text/x-test")));
+            let tags = client.get_object_tagging().bucket("sealed").key("copy").send().await.unwrap();
+            assert_eq!(tags.tag_set()[0].key(), "t");
+        }
+        // Onto itself, it is encrypted where it lies.
+        client.copy_object().bucket("old").key("k").copy_source("old/k").send().await.unwrap();
+        assert!(stored("old", "k").await.metadata().unwrap().contains_key("ciphergate"));
+        assert_eq!(get(&client, "old", "k").await, plain);
+    }
+    // The other way nothing is opened.
+    let back = client.copy_object().bucket("open").key("back").copy_source("sealed/copy").send().await;
+    assert_eq!(code(back), "NotImplemented");
+    // What only lost its envelope is no plaintext.
+    client.put_object().bucket("old").key("sealed").body(noise(1000, 4).into()).send().await.unwrap();
+    let sealed = behind.get_object().bucket("old").key("sealed").send().await.unwrap().body.collect().await.unwrap();
+    behind.put_object().bucket("old").key("stripped").body(sealed.into_bytes().into()).send().await.unwrap();
+    let copy = client.copy_object().bucket("sealed").key("x").copy_source("old/stripped").send().await;
+    assert_eq!(code(copy), "IntegrityCheckFailed");
+}

@@ -39,7 +39,7 @@ impl Gateway {
             // S3 does not shorten the range of a copy.
             return Err(Error::InvalidArgument("Range specified is not valid for source object"));
         }
-        let length = part_len(number, opened.body.left())?;
+        let length = part_len(number, opened.length)?;
         let recorded = session.record.checksum.map(|(algorithm, _)| algorithm);
         let check = BodyCheck::for_part(&HeaderMap::new(), None, recorded)?;
         let guards = headers::guards(&req.headers, &req.extensions);
