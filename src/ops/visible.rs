@@ -21,7 +21,8 @@ impl Gateway {
         if hidden == 0 || !page.is_truncated || room == 0 {
             return Ok(page);
         }
-        let behind = format!("{prefix}{}", char::MAX);
+        // Behind everything that is named after hexadecimal digits.
+        let behind = format!("{prefix}~");
         let paging = match (query.paging.clone(), end) {
             (Paging::V1 { .. }, End::Hidden) => Paging::V1 { marker: Some(behind) },
             (Paging::V1 { .. }, End::Shown(last)) => Paging::V1 { marker: Some(page.next.clone().unwrap_or(last)) },

@@ -1,5 +1,6 @@
 //! Multipart uploads, end to end: over LocalStack, and over the embedded store.
 
+mod chaos;
 mod checksums;
 mod completes;
 mod hidden;

@@ -77,8 +77,10 @@ impl Site {
 
     /// kill -9, and another one in its place.
     pub fn replace(&mut self, gateway: usize) {
-        self.gateways[gateway].kill();
-        self.gateways[gateway] = Launch::new(self.folder.path(), self.store).more(&self.more).start();
+        let old = &mut self.gateways[gateway];
+        old.kill();
+        let launch = Launch::new(self.folder.path(), self.store).more(&self.more).on(old.s3, old.admin);
+        *old = launch.start();
     }
 
     /// The command line with the configuration of the gateways: exit code and standard output.
