@@ -20,7 +20,11 @@ pub(super) fn run(args: &GcArgs) -> Result<(), Failure> {
         let swept = sweep(&app.store().backend(), &app.state(), &what).await;
         swept.map_err(|error| Failure::Run(format!("the store does not say which buckets there are: {}", chain(&error))))
     })?;
-    if args.json { print_json(&report, args.dry_run)? } else { print_text(&report, args.dry_run) }
+    if args.json {
+        print_json(&report, args.dry_run)?
+    } else {
+        print_text(&report, args.dry_run)
+    }
     match report.problems.len() {
         0 => Ok(()),
         some => Err(Failure::Run(format!("{some} of the leftovers could not be looked at or removed"))),

@@ -16,13 +16,20 @@ pub(super) async fn run(store: StoreSide, place: StatePlace, pause: Duration) {
         match sweep(&backend, &place, &what).await {
             Ok(report) => {
                 for problem in &report.problems {
-                    tracing::warn!(bucket = problem.bucket, upload = problem.base, detail = problem.detail, "the state of an upload cannot be cleared away");
+                    tracing::warn!(
+                        bucket = problem.bucket,
+                        upload = problem.base,
+                        detail = problem.detail,
+                        "the state of an upload cannot be cleared away"
+                    );
                 }
                 if !report.removed.is_empty() {
                     tracing::info!(uploads = report.removed.len(), "cleared away what ended uploads left");
                 }
             }
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the janitor cannot list the buckets of the store"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the janitor cannot list the buckets of the store")
+            }
         }
         tokio::time::sleep(pause).await;
     }

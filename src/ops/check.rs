@@ -14,8 +14,8 @@ use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256, Sh
 
 use super::Error;
 use crate::format::{ChecksumAlgorithm, ChecksumBytes, ChecksumKind, Footer, ObjectChecksum};
-use crate::{format, stream};
 use crate::stream::{FooterFacts, PlainCheck};
+use crate::{format, stream};
 
 const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
 
@@ -221,9 +221,7 @@ pub fn shown_value(footer: &Footer) -> Option<(ChecksumAlgorithm, ChecksumKind, 
             };
             Some((checksum.algorithm(), checksum.kind(), value))
         }
-        (None, Some(crc)) => {
-            Some((ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject, BASE64.encode(&crc.to_be_bytes())))
-        }
+        (None, Some(crc)) => Some((ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject, BASE64.encode(&crc.to_be_bytes()))),
         (None, None) => None,
     }
 }

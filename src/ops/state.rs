@@ -70,7 +70,9 @@ mod tests {
         assert!(bucket.hides("state", None) && bucket.hides("state", Some("x")) && !bucket.hides("b", Some(".ciphergate/x")));
         let prefix = StatePlace::default();
         assert!(prefix.hides("b", Some(".ciphergate/")) && prefix.hides("b", Some(".ciphergate/x")));
-        assert!(!prefix.hides("b", Some(".ciphergate")) && !prefix.hides("b", Some("a/.ciphergate/x")) && !prefix.hides("b", None));
+        assert!(
+            !prefix.hides("b", Some(".ciphergate")) && !prefix.hides("b", Some("a/.ciphergate/x")) && !prefix.hides("b", None)
+        );
         assert!(matches!(prefix.admit("b", ".ciphergate/x"), Err(Error::Reserved)));
         assert_eq!((bucket.of("b"), prefix.of("b")), (("state", ""), ("b", ".ciphergate/")));
     }

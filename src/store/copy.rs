@@ -121,12 +121,7 @@ impl Taken {
 }
 
 /// The checksum of these pieces of a version; `None` when the version is gone.
-pub(super) fn checksum(
-    store: &Store,
-    algorithm: &Algorithm,
-    pieces: Vec<Piece>,
-    seq: i64,
-) -> Result<Option<String>, Error> {
+pub(super) fn checksum(store: &Store, algorithm: &Algorithm, pieces: Vec<Piece>, seq: i64) -> Result<Option<String>, Error> {
     let is_there = || store.index.view(|snapshot| versions::exists(snapshot, seq));
     let Some(mut cursor) = Cursor::open(&store.bodies, pieces, is_there)? else { return Ok(None) };
     compute(algorithm, |update| {
@@ -168,13 +163,7 @@ impl Copy {
     ///
     /// # Errors
     /// Those of [`Attributes::from_request`], and `InvalidArgument` and `InvalidRequest` for what cannot be.
-    pub(super) fn of(
-        source: Source,
-        bucket: String,
-        key: String,
-        conditions: Conditions,
-        headers: &HeaderMap,
-    ) -> S3Result<Self> {
+    pub(super) fn of(source: Source, bucket: String, key: String, conditions: Conditions, headers: &HeaderMap) -> S3Result<Self> {
         let algorithm = match headers.get("x-amz-checksum-algorithm") {
             None => None,
             Some(name) => {
@@ -208,8 +197,7 @@ impl Copy {
         let changes = self.replaces_metadata
             || self.changes_encryption
             || self.brought.storage_class != source.attributes.storage_class
-            || self.brought.headers.get(WEBSITE_REDIRECT.as_str())
-                != source.attributes.headers.get(WEBSITE_REDIRECT.as_str());
+            || self.brought.headers.get(WEBSITE_REDIRECT.as_str()) != source.attributes.headers.get(WEBSITE_REDIRECT.as_str());
         if !onto_itself || changes {
             return Ok(());
         }

@@ -15,7 +15,10 @@ use super::{Store, blocking};
 const KNOWN: [&str; 5] = ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"];
 
 /// Answers GetObjectAttributes.
-pub(super) async fn describe(store: &Arc<Store>, input: dto::GetObjectAttributesInput) -> S3Result<dto::GetObjectAttributesOutput> {
+pub(super) async fn describe(
+    store: &Arc<Store>,
+    input: dto::GetObjectAttributesInput,
+) -> S3Result<dto::GetObjectAttributesOutput> {
     let asked: Vec<String> = input.object_attributes.iter().map(|name| name.as_str().to_owned()).collect();
     if asked.is_empty() || asked.iter().any(|name| !KNOWN.contains(&name.as_str())) {
         return Err(S3Error::with_message(S3ErrorCode::InvalidArgument, "Invalid attribute name specified."));
@@ -76,8 +79,7 @@ fn parts(
     truncated: bool,
     algorithm: Option<&str>,
 ) -> dto::GetObjectAttributesParts {
-    let mut document =
-        dto::GetObjectAttributesParts { total_parts_count: i32::try_from(count).ok(), ..Default::default() };
+    let mut document = dto::GetObjectAttributesParts { total_parts_count: i32::try_from(count).ok(), ..Default::default() };
     let Some(algorithm) = algorithm else { return document };
     document.max_parts = i32::try_from(max.min(PAGE_MAX)).ok();
     document.part_number_marker = i32::try_from(after).ok();

@@ -29,11 +29,8 @@ const CHECKSUM: &str = "x-amz-checksum-";
 pub(super) const CHECKSUM_TYPE: &str = "x-amz-checksum-type";
 
 /// Request headers whose meaning the store does not implement: silently dropping one would drop a guarantee.
-const UNKNOWN: [&str; 3] = [
-    "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-server-side-encryption-customer-key",
-    "x-amz-write-offset-bytes",
-];
+const UNKNOWN: [&str; 3] =
+    ["x-amz-server-side-encryption-customer-algorithm", "x-amz-server-side-encryption-customer-key", "x-amz-write-offset-bytes"];
 
 /// Headers of a stored object: lower-case names, raw values, checksums of the content among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

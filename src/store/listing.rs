@@ -256,7 +256,10 @@ pub(super) async fn versions(store: &Arc<Store>, input: dto::ListObjectVersionsI
 }
 
 /// Answers ListMultipartUploads.
-pub(super) async fn uploads(store: &Arc<Store>, input: dto::ListMultipartUploadsInput) -> S3Result<dto::ListMultipartUploadsOutput> {
+pub(super) async fn uploads(
+    store: &Arc<Store>,
+    input: dto::ListMultipartUploadsInput,
+) -> S3Result<dto::ListMultipartUploadsOutput> {
     let encoding = Encoding::of(input.encoding_type.as_ref())?;
     let max = page_max(input.max_uploads, "max-uploads")?;
     let key_marker = input.key_marker.clone().filter(|marker| !marker.is_empty());

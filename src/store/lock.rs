@@ -138,9 +138,9 @@ impl Lock {
     /// # Errors
     /// `AccessDenied`.
     pub(super) fn check_removal(&self, bypass: bool) -> S3Result<()> {
-        let kept = self.retention.is_some_and(|Retention { mode, until_ms }| {
-            until_ms > now_ms() && !(mode == Mode::Governance && bypass)
-        });
+        let kept = self
+            .retention
+            .is_some_and(|Retention { mode, until_ms }| until_ms > now_ms() && !(mode == Mode::Governance && bypass));
         if kept || self.legal_hold == Some(true) {
             return Err(s3_error!(AccessDenied, "Access Denied because object protected by object lock."));
         }

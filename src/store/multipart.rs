@@ -62,8 +62,7 @@ impl Checking {
             return match kind {
                 None => Ok(None),
                 Some(_) => {
-                    let message =
-                        "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.";
+                    let message = "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.";
                     Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message))
                 }
             };
@@ -76,8 +75,7 @@ impl Checking {
             None | Some(COMPOSITE) if known.name != "crc64nvme" => COMPOSITE,
             Some(FULL_OBJECT) if is_crc => FULL_OBJECT,
             Some(kind @ (COMPOSITE | FULL_OBJECT)) => {
-                let message =
-                    format!("The {kind} checksum type cannot be used with the {} checksum algorithm.", known.name);
+                let message = format!("The {kind} checksum type cannot be used with the {} checksum algorithm.", known.name);
                 return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
             }
             _ => return Err(s3_error!(InvalidRequest, "Value for x-amz-checksum-type header is invalid.")),
@@ -225,8 +223,7 @@ pub(super) async fn copy_part(
                 let content = contents::make(transaction, &pieces)?;
                 let size = taken.span.end - taken.span.start;
                 let (etag, modified_ms) = (taken.etag(), now_ms());
-                let part =
-                    Part { number, content, size, etag: etag.clone(), modified_ms, checksum: checksum.clone() };
+                let part = Part { number, content, size, etag: etag.clone(), modified_ms, checksum: checksum.clone() };
                 uploads::add_part(transaction, &upload, &part, &mut dead)?;
                 let mut result = dto::CopyPartResult {
                     e_tag: Some(dto::ETag::Strong(etag)),
@@ -316,12 +313,7 @@ pub(super) async fn complete(store: &Arc<Store>, request: Complete) -> S3Result<
     Ok(blocking(work).await?)
 }
 
-fn assemble(
-    transaction: &Transaction<'_>,
-    request: &Complete,
-    named: &[Named],
-    dead: &mut Vec<BodyId>,
-) -> Result<Whole, Error> {
+fn assemble(transaction: &Transaction<'_>, request: &Complete, named: &[Named], dead: &mut Vec<BodyId>) -> Result<Whole, Error> {
     let Place { bucket: bucket_name, key, upload: id } = &request.place;
     let fingerprint = request.fingerprint(named);
     let (bucket, upload) = match request.place.find(transaction) {
@@ -419,8 +411,7 @@ fn checksum(upload: &Upload, named: &[Named], parts: &[Part]) -> Result<Option<(
         let value = part.checksum.clone().ok_or(Error::MalformedRow)?;
         match &name.checksum {
             Some((asked, _)) if !algorithm.name.eq_ignore_ascii_case(asked) => {
-                let message =
-                    format!("The {asked} you specified for part {} did not match what we received.", part.number);
+                let message = format!("The {asked} you specified for part {} did not match what we received.", part.number);
                 return Err(S3Error::with_message(S3ErrorCode::BadDigest, message).into());
             }
             Some((_, claimed)) if *claimed != value => return Err(S3ErrorCode::InvalidPart.into()),

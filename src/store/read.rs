@@ -101,7 +101,9 @@ impl Slice {
         match (range, part) {
             (None, None) => Ok(Self::All),
             (Some(range), None) => Ok(Self::Range(range)),
-            (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter")),
+            (Some(_), Some(_)) => {
+                Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter"))
+            }
             (None, Some(part)) => Ok(Self::Part(part_number(part)?)),
         }
     }

@@ -445,9 +445,8 @@ impl S3 for Front {
     ) -> S3Result<S3Response<dto::PutObjectTaggingOutput>> {
         let tags = tagging::from_document(req.input.tagging)?;
         let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
-        let set = name.change(&self.0, move |transaction, _, version| {
-            versions::set_tags(transaction, version.seq, tags.as_deref())
-        });
+        let set =
+            name.change(&self.0, move |transaction, _, version| versions::set_tags(transaction, version.seq, tags.as_deref()));
         let ((), version_id) = set.await?;
         Ok(S3Response::new(dto::PutObjectTaggingOutput { version_id }))
     }

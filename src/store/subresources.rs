@@ -81,12 +81,7 @@ static KINDS: [Kind; 17] = [
              <BucketKeyEnabled>false</BucketKeyEnabled></Rule>",
         )
     },
-    Kind::new(
-        "publicAccessBlock",
-        "PublicAccessBlock",
-        "PublicAccessBlockConfiguration",
-        "NoSuchPublicAccessBlockConfiguration",
-    ),
+    Kind::new("publicAccessBlock", "PublicAccessBlock", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration"),
     Kind::new(acl::OWNERSHIP, "BucketOwnershipControls", "OwnershipControls", "OwnershipControlsNotFoundError"),
     Kind::new("website", "BucketWebsite", "WebsiteConfiguration", "NoSuchWebsiteConfiguration"),
     Kind::lasting("logging", "BucketLogging", "BucketLoggingStatus", ""),
@@ -191,9 +186,7 @@ async fn get(store: &Arc<Store>, bucket: String, kind: &'static Kind, id: Option
     let find = move || store.index.view(|snapshot| documents::get(snapshot, &buckets::find(snapshot, &bucket)?, kind.name, &id));
     match (blocking(find).await?, &kind.absent) {
         (Some(found), _) => Ok(answer(kind, found)),
-        (None, Absent::Document(empty)) => {
-            Ok(answer(kind, document(kind.root.unwrap_or_default(), empty).into_bytes()))
-        }
+        (None, Absent::Document(empty)) => Ok(answer(kind, document(kind.root.unwrap_or_default(), empty).into_bytes())),
         (None, Absent::Code(code)) => Err(custom(StatusCode::NOT_FOUND, code, "There is no such configuration.")),
     }
 }

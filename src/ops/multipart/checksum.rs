@@ -179,9 +179,12 @@ mod tests {
         assert_eq!(asked(&[(A, "crc32"), (T, "FULL_OBJECT")]).unwrap(), (Crc32, FullObject));
         assert_eq!(asked(&[(A, "CRC64NVME")]).unwrap(), (Crc64Nvme, FullObject));
         assert_eq!(asked(&[(A, "SHA256"), (T, "COMPOSITE")]).unwrap(), (Sha256, Composite));
-        for wrong in
-            [&[(A, "SHA256"), (T, "FULL_OBJECT")][..], &[(A, "CRC64NVME"), (T, "COMPOSITE")], &[(A, "CRC99")], &[(T, "COMPOSITE")]]
-        {
+        for wrong in [
+            &[(A, "SHA256"), (T, "FULL_OBJECT")][..],
+            &[(A, "CRC64NVME"), (T, "COMPOSITE")],
+            &[(A, "CRC99")],
+            &[(T, "COMPOSITE")],
+        ] {
             assert!(asked(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -194,7 +197,8 @@ mod tests {
             (ChecksumAlgorithm::Crc32c, CrcAlgorithm::Crc32Iscsi),
             (ChecksumAlgorithm::Crc64Nvme, CrcAlgorithm::Crc64Nvme),
         ] {
-            let sum = |bytes: &[u8]| ChecksumBytes::new(&crc_fast::checksum(crc, bytes).to_be_bytes()[8 - algorithm.len()..]).unwrap();
+            let sum =
+                |bytes: &[u8]| ChecksumBytes::new(&crc_fast::checksum(crc, bytes).to_be_bytes()[8 - algorithm.len()..]).unwrap();
             for cuts in [vec![43], vec![0, 43], vec![9, 34, 0], vec![1, 1, 41], vec![43, 0]] {
                 let mut rest = &text[..];
                 let parts = cuts.iter().map(|len| {

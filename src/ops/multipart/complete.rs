@@ -154,7 +154,8 @@ impl Complete<'_> {
             return Err(Refused::EntityTooSmall { number: small.number, plain_len: small.plain_len.get() }.into());
         }
         // Only the last part ever waits in the state store, and a small one always does: nobody made such a receipt.
-        let misplaced = others.iter().find(|line| line.spooled).or((!last.spooled && last.plain_len.get() < PART_MIN).then_some(last));
+        let misplaced =
+            others.iter().find(|line| line.spooled).or((!last.spooled && last.plain_len.get() < PART_MIN).then_some(last));
         match misplaced {
             Some(line) => Err(Refused::InvalidPart(line.number).into()),
             None => Ok(Some(lines)),
@@ -264,7 +265,8 @@ impl Complete<'_> {
                     Some(body) => Some(SpooledPart::new(body, header)),
                     // Another Complete may have finished and cleaned up.
                     None => {
-                        return match self.gateway.backend.list_parts(self.session.upload.clone(), 0, 1, self.guards.clone()).await {
+                        return match self.gateway.backend.list_parts(self.session.upload.clone(), 0, 1, self.guards.clone()).await
+                        {
                             Err(error) if is_no_such_upload(&error) => Ok(Attempt::Gone),
                             Err(error) => Err(error.into()),
                             Ok(_) => Err(Refused::InvalidPart(last.number).into()),
@@ -273,7 +275,8 @@ impl Complete<'_> {
                 }
             }
         };
-        let body = stream::seal_end(footer, self.session.keys.clone(), spooled).map_err(|error| Error::Integrity(error.into()))?;
+        let body =
+            stream::seal_end(footer, self.session.keys.clone(), spooled).map_err(|error| Error::Integrity(error.into()))?;
         let sealed_size = body.sealed_len().get();
         let smallest = part_sealed_len(PlainLen::new(PART_MIN).ok_or(Error::Internal("5 MiB are a length"))?).get();
         if sealed_size >= smallest {
@@ -334,12 +337,8 @@ impl Complete<'_> {
 
     /// The upload is gone: if the object is there that it was to become, another request has completed it.
     async fn completed_before(&self, end: Option<[u8; 32]>) -> Result<CompletedUpload, Error> {
-        let select = |range| Select {
-            object: self.session.upload.object.clone(),
-            version_id: None,
-            headers: self.guards.clone(),
-            range,
-        };
+        let select =
+            |range| Select { object: self.session.upload.object.clone(), version_id: None, headers: self.guards.clone(), range };
         let gone = || Error::Upload(Refused::NoSuchUpload);
         let headers = match end {
             None => self.gateway.backend.head_object(select(None)).await.map(|answer| answer.headers),
@@ -413,4 +412,3 @@ async fn tail(mut body: backend::Body, max: usize) -> Result<Vec<u8>, Error> {
     }
     Ok(all)
 }
-

@@ -29,7 +29,8 @@ impl Gateway {
             UploadRecord { envelope: fresh.envelope, checksum: Some(checksum), created_ms: now_ms(), name: name_of(&upload) };
         let kept = async {
             let base = self.base_name(&upload)?;
-            let body = stream::seal_record(&record, &fresh.keys).map_err(|_| Error::Internal("a record that cannot be written"))?;
+            let body =
+                stream::seal_record(&record, &fresh.keys).map_err(|_| Error::Internal("a record that cannot be written"))?;
             self.staging(&bucket, &base).put(Kept::Record, body).await?;
             Ok(base)
         };

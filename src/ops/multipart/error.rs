@@ -33,7 +33,9 @@ pub enum Refused {
     ChecksumAlgorithm { expected: &'static str, actual: &'static str },
     #[error("The {algorithm} checksum cannot be used with the {kind} checksum type.")]
     ChecksumPair { algorithm: ChecksumAlgorithm, kind: &'static str },
-    #[error("The checksum of the object cannot be verified: some of its parts were named without the ETag that their upload gave.")]
+    #[error(
+        "The checksum of the object cannot be verified: some of its parts were named without the ETag that their upload gave."
+    )]
     ChecksumUnknown,
     #[error("The provided 'x-amz-mp-object-size' header value {declared} does not match what was computed: {computed}")]
     ObjectSize { declared: u64, computed: u64 },

@@ -189,7 +189,12 @@ async fn judge(backend: &S3Backend, place: &StatePlace, what: &Sweep, bucket: &s
 }
 
 /// `None` when the upload is under way; otherwise which one it was, if that is known.
-async fn ended(backend: &S3Backend, place: &StatePlace, bucket: &str, group: &Group) -> Result<Option<Option<UploadName>>, Error> {
+async fn ended(
+    backend: &S3Backend,
+    place: &StatePlace,
+    bucket: &str,
+    group: &Group,
+) -> Result<Option<Option<UploadName>>, Error> {
     if !group.has_record {
         return Ok(Some(None));
     }

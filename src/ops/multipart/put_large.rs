@@ -69,8 +69,14 @@ impl Gateway {
             let facts = whole.check.verdict().map_err(|verdict| Error::Body(stream::Error::Rejected(verdict)))?;
             (facts, whole.crc64.finalize())
         };
-        let mut footer =
-            Footer { plain_len: length, time_ms: now_ms(), checksum: facts.checksum, crc64: Some(crc64), md5: facts.md5, parts: entries };
+        let mut footer = Footer {
+            plain_len: length,
+            time_ms: now_ms(),
+            checksum: facts.checksum,
+            crc64: Some(crc64),
+            md5: facts.md5,
+            parts: entries,
+        };
         if footer.checksum.is_some_and(|sum| sum.value().len() > 32) {
             // The table has no room for both (FORMAT section 7). It has been verified all the same.
             footer.checksum = None;

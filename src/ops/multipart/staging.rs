@@ -8,8 +8,8 @@ use futures::TryStreamExt;
 use http::HeaderMap;
 
 use crate::backend::{
-    self, Body, DeleteMany, DeleteOne, Error as StoreError, ListEntry, ListQuery, ObjectAnswer, ObjectName, Paging, PutObject, S3Backend,
-    Select,
+    self, Body, DeleteMany, DeleteOne, Error as StoreError, ListEntry, ListQuery, ObjectAnswer, ObjectName, Paging, PutObject,
+    S3Backend, Select,
 };
 use crate::format::layout::part_plain_len;
 use crate::format::{PlainLen, SealedLen};
@@ -36,9 +36,15 @@ pub(super) struct Staging {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
     Record,
-    Spool { number: u16, part_id: [u8; 16] },
+    Spool {
+        number: u16,
+        part_id: [u8; 16],
+    },
     /// A part of this number and exactly this size was made by the gateway.
-    Marker { number: u16, sealed_size: u64 },
+    Marker {
+        number: u16,
+        sealed_size: u64,
+    },
 }
 
 /// A part that waits in the state store.
@@ -172,7 +178,10 @@ impl Staging {
     /// Removes spool and markers, and the record too if asked. What cannot be removed now is left to the janitor.
     pub(super) async fn clear(&self, with_record: bool) {
         if let Err(error) = self.try_clear(with_record).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the state of an upload could not be removed; the janitor will");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the state of an upload could not be removed; the janitor will"
+            );
         }
     }
 
@@ -270,7 +279,9 @@ mod tests {
         }
         assert_eq!(Kept::Spool { number: 7, part_id: id }.name(), format!("p/00007/{}", "ab".repeat(16)));
         assert_eq!(Kept::Marker { number: 7, sealed_size: 9 }.name(), "f/00007/9");
-        for other in ["", "r/", "x", "p/7/abababababababababababababababab", "p/00007/AB", "f/00007/09", "f/00007/+9", "f/00007/9/", "p"] {
+        for other in
+            ["", "r/", "x", "p/7/abababababababababababababababab", "p/00007/AB", "f/00007/09", "f/00007/+9", "f/00007/9/", "p"]
+        {
             assert_eq!(Kept::parse(other), None, "{other}");
         }
         let base = "0".repeat(64);

@@ -117,7 +117,10 @@ impl Gateway {
             (Ok(()), Err(store)) => store,
         };
         if let Err(error) = session.staging.delete(kept).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a part of no upload could not be removed; the janitor will");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a part of no upload could not be removed; the janitor will"
+            );
         }
         Err(if is_no_such_upload(&failure) { Refused::NoSuchUpload.into() } else { failure.into() })
     }

@@ -68,9 +68,8 @@ impl Bucket {
 /// # Errors
 /// [`Error::NoSuchBucket`].
 pub(in crate::store) fn find(transaction: &Transaction<'_>, name: &str) -> Result<Bucket, Error> {
-    let mut statement = transaction.prepare_cached(
-        "SELECT id, versioning, lockable, lock_mode, lock_days, lock_years, acl FROM buckets WHERE name = ?1",
-    )?;
+    let mut statement = transaction
+        .prepare_cached("SELECT id, versioning, lockable, lock_mode, lock_days, lock_years, acl FROM buckets WHERE name = ?1")?;
     let mut rows = statement.query([name])?;
     let row = rows.next()?.ok_or(Error::NoSuchBucket)?;
     let mode = Mode::of(row.get_ref(3)?.as_str_or_null().map_err(|_| Error::MalformedRow)?.unwrap_or_default());
@@ -211,9 +210,7 @@ impl Index {
                 None => (None, None),
             };
             transaction
-                .prepare_cached(
-                    "UPDATE buckets SET lockable = 1, lock_mode = ?2, lock_days = ?3, lock_years = ?4 WHERE id = ?1",
-                )?
+                .prepare_cached("UPDATE buckets SET lockable = 1, lock_mode = ?2, lock_days = ?3, lock_years = ?4 WHERE id = ?1")?
                 .execute(params![bucket.id, retention.map(|(mode, _)| mode.name()), days, years])?;
             Ok(())
         })

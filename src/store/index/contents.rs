@@ -98,8 +98,8 @@ pub(in crate::store) fn pieces(transaction: &Transaction<'_>, content: i64, span
 
 /// All pieces of a content, empty ones included: those keep an empty body alive.
 pub(in crate::store) fn all_pieces(transaction: &Transaction<'_>, content: i64) -> Result<Vec<Piece>, Error> {
-    let mut statement = transaction
-        .prepare_cached("SELECT body, body_start, len, body_len FROM pieces WHERE content = ?1 ORDER BY position")?;
+    let mut statement =
+        transaction.prepare_cached("SELECT body, body_start, len, body_len FROM pieces WHERE content = ?1 ORDER BY position")?;
     let mut rows = statement.query([content])?;
     let mut pieces = Vec::new();
     while let Some(row) = rows.next()? {
@@ -120,11 +120,7 @@ pub(in crate::store) fn note_segments(transaction: &Transaction<'_>, content: i6
 }
 
 /// The bytes of one part; `None` when there is no part of this number.
-pub(in crate::store) fn segment(
-    transaction: &Transaction<'_>,
-    content: i64,
-    number: u32,
-) -> Result<Option<Range<u64>>, Error> {
+pub(in crate::store) fn segment(transaction: &Transaction<'_>, content: i64, number: u32) -> Result<Option<Range<u64>>, Error> {
     let mut statement = transaction.prepare_cached("SELECT offset, size FROM segments WHERE content = ?1 AND number = ?2")?;
     let mut rows = statement.query(params![content, number])?;
     let Some(row) = rows.next()? else { return Ok(None) };
@@ -146,12 +142,7 @@ pub(in crate::store) fn segments(
     let mut rows = statement.query(params![content, after, max])?;
     let mut segments = Vec::new();
     while let Some(row) = rows.next()? {
-        segments.push(Segment {
-            number: row.get(0)?,
-            offset: size_at(row, 1)?,
-            size: size_at(row, 2)?,
-            checksum: row.get(3)?,
-        });
+        segments.push(Segment { number: row.get(0)?, offset: size_at(row, 1)?, size: size_at(row, 2)?, checksum: row.get(3)? });
     }
     Ok(segments)
 }

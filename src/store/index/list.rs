@@ -375,7 +375,12 @@ mod tests {
             }
         }
         // A version that is gone is still a place to go on from, but nonsense is not.
-        let gone = Query { after: Some("a".into()), after_id: Some("00000000000000020000000000000000".into()), max: 1, ..Query::default() };
+        let gone = Query {
+            after: Some("a".into()),
+            after_id: Some("00000000000000020000000000000000".into()),
+            max: 1,
+            ..Query::default()
+        };
         assert_eq!(index.list_versions("b", &gone).unwrap().entries[0].name(), "b/1");
         let wrong = Query { after: Some("a".into()), after_id: Some("?".into()), max: 1, ..Query::default() };
         assert!(matches!(index.list_versions("b", &wrong), Err(Error::InvalidVersionId)));

@@ -81,8 +81,8 @@ pub(super) fn attributes_at(row: &Row<'_>, first: usize) -> Result<Attributes, E
 }
 
 fn latest(transaction: &Transaction<'_>, bucket: &Bucket, key: &str) -> Result<Option<Version>, Error> {
-    let mut statement = transaction
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM versions WHERE bucket = ?1 AND key = ?2 AND latest = 1"))?;
+    let mut statement =
+        transaction.prepare_cached(&format!("SELECT {COLUMNS} FROM versions WHERE bucket = ?1 AND key = ?2 AND latest = 1"))?;
     let mut rows = statement.query(params![bucket.id, key.as_bytes()])?;
     rows.next()?.map(version_at).transpose()
 }
@@ -111,9 +111,8 @@ pub(in crate::store) fn find(
         return null(transaction, bucket, key);
     }
     let (seq, suffix) = parse_id(asked).ok_or(Error::InvalidVersionId)?;
-    let mut statement: CachedStatement<'_> = transaction.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM versions WHERE seq = ?1 AND bucket = ?2 AND key = ?3 AND suffix = ?4"
-    ))?;
+    let mut statement: CachedStatement<'_> = transaction
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM versions WHERE seq = ?1 AND bucket = ?2 AND key = ?3 AND suffix = ?4"))?;
     let mut rows = statement.query(params![seq, bucket.id, key.as_bytes(), suffix])?;
     rows.next()?.map(version_at).transpose()
 }
@@ -252,14 +251,8 @@ pub(in crate::store) fn delete(
     let found = find(transaction, bucket, &delete.key, delete.version.as_deref())?;
     delete.conditions.check(found.as_ref().and_then(Version::tag))?;
     if delete.version.is_none() && bucket.versioning != Versioning::Never {
-        let marker = New {
-            content: None,
-            size: 0,
-            etag: "",
-            modified_ms: now_ms(),
-            parts: None,
-            attributes: &Attributes::default(),
-        };
+        let marker =
+            New { content: None, size: 0, etag: "", modified_ms: now_ms(), parts: None, attributes: &Attributes::default() };
         let version = add(transaction, bucket, &delete.key, &marker, dead)?;
         return Ok(Deleted { marker: true, version });
     }

@@ -102,7 +102,10 @@ async fn run(mut site: Site, uploads: usize, at_once: usize, seed: u64) {
             break;
         }
     }
-    println!("{completed} completed, {aborted} aborted, {lost} lost, {kills} kills, {} requests again", tally.again.load(Ordering::Relaxed));
+    println!(
+        "{completed} completed, {aborted} aborted, {lost} lost, {kills} kills, {} requests again",
+        tally.again.load(Ordering::Relaxed)
+    );
     let (exit, told) = site.run("gc", &["--older-than-secs", "0", "--bucket", &bucket]);
     assert_eq!(exit, Some(0), "{told}");
     assert_eq!(site.staged().await, Vec::<String>::new(), "{told}");

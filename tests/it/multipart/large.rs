@@ -1,6 +1,8 @@
 //! A PutObject that is written in parts, with a limit that small files pass.
 
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode};
+use aws_sdk_s3::types::ChecksumMode;
+use data_encoding::BASE64;
+use sha2::{Digest as _, Sha256};
 
 use crate::kit::{code, noise};
 
@@ -20,7 +22,7 @@ async fn a_large_put_is_an_object_like_any_other() {
                 .key(key)
                 .content_type("text/x-test")
                 .metadata("colour", "red")
-                .checksum_algorithm(ChecksumAlgorithm::Sha256)
+                .checksum_sha256(BASE64.encode(&Sha256::digest(&plain)))
                 .body(plain.clone().into());
             let put = put.send().await.expect("put");
             assert!(put.checksum_sha256().is_some());
@@ -32,7 +34,10 @@ async fn a_large_put_is_an_object_like_any_other() {
             assert_eq!((head.content_type(), head.checksum_sha256()), (Some("text/x-test"), put.checksum_sha256()));
             assert_eq!(head.metadata().unwrap()["colour"], "red");
             let stored = site.behind().head_object().bucket(&site.bucket).key(key).send().await.expect("stored");
-            assert_eq!(stored.content_length(), Some(ciphergate::format::PlainLen::new(len as u64).unwrap().sealed().get() as i64));
+            assert_eq!(
+                stored.content_length(),
+                Some(ciphergate::format::PlainLen::new(len as u64).unwrap().sealed().get() as i64)
+            );
             let in_parts = stored.e_tag().unwrap().contains('-');
             assert_eq!(in_parts, len > LEAST, "{key}");
             let range = client.get_object().bucket(&site.bucket).key(key).range(format!("bytes={}-", len - 3)).send().await;

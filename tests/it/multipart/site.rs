@@ -143,12 +143,7 @@ impl Upload {
         parts: &[CompletedPart],
     ) -> aws_sdk_s3::operation::complete_multipart_upload::builders::CompleteMultipartUploadFluentBuilder {
         let list = CompletedMultipartUpload::builder().set_parts(Some(parts.to_vec())).build();
-        client
-            .complete_multipart_upload()
-            .bucket(&self.bucket)
-            .key(&self.key)
-            .upload_id(&self.id)
-            .multipart_upload(list)
+        client.complete_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(&self.id).multipart_upload(list)
     }
 
     pub fn list(&self, client: &Client) -> aws_sdk_s3::operation::list_parts::builders::ListPartsFluentBuilder {

@@ -48,7 +48,10 @@ async fn every_list_of_parts_becomes_an_object() {
             assert!(etag.contains('-'), "{etag}");
             check_object(&site, &key, &whole, &etag).await;
         }
-        assert_eq!(site.client().list_objects_v2().bucket(&site.bucket).send().await.unwrap().key_count(), Some(lists().len() as i32));
+        assert_eq!(
+            site.client().list_objects_v2().bucket(&site.bucket).send().await.unwrap().key_count(),
+            Some(lists().len() as i32)
+        );
     }
 }
 
@@ -63,7 +66,9 @@ async fn check_object(site: &Site, key: &str, whole: &[u8], etag: &str) {
     let listed = client.list_objects_v2().bucket(&site.bucket).prefix(key).send().await.expect("listing");
     assert_eq!(listed.contents()[0].size(), Some(whole.len() as i64));
     assert_eq!(listed.contents()[0].e_tag().map(|tag| tag.trim_matches('"')), Some(etag.trim_matches('"')));
-    for (first, last) in [(0, 0), (65_535, 65_536), (LEAST - 1, LEAST), (LEAST - 2, 2 * LEAST), (whole.len().saturating_sub(2), whole.len())] {
+    for (first, last) in
+        [(0, 0), (65_535, 65_536), (LEAST - 1, LEAST), (LEAST - 2, 2 * LEAST), (whole.len().saturating_sub(2), whole.len())]
+    {
         if first < whole.len() {
             let range = format!("bytes={first}-{last}");
             let got = client.get_object().bucket(&site.bucket).key(key).range(&range).send().await.expect("range");
@@ -92,7 +97,8 @@ async fn what_waits_in_the_store_is_sealed_and_goes_with_the_upload() {
         let staged = site.staged().await;
         assert_eq!(staged.len(), 2, "{staged:?}");
         for key in &staged {
-            let bytes = site.behind().get_object().bucket(&site.bucket).key(key).send().await.unwrap().body.collect().await.unwrap();
+            let bytes =
+                site.behind().get_object().bucket(&site.bucket).key(key).send().await.unwrap().body.collect().await.unwrap();
             assert_no_window(&bytes.into_bytes(), &plain, key);
         }
         upload.complete(&client, &[part]).send().await.expect("complete");
@@ -108,7 +114,17 @@ async fn what_waits_in_the_store_is_sealed_and_goes_with_the_upload() {
         for outcome in [
             code(upload.abort(&client).send().await),
             code(upload.list(&client).send().await),
-            code(client.upload_part().bucket(&upload.bucket).key("gone").upload_id(&upload.id).part_number(1).body(plain.clone().into()).send().await),
+            code(
+                client
+                    .upload_part()
+                    .bucket(&upload.bucket)
+                    .key("gone")
+                    .upload_id(&upload.id)
+                    .part_number(1)
+                    .body(plain.clone().into())
+                    .send()
+                    .await,
+            ),
         ] {
             assert_eq!(outcome, "NoSuchUpload");
         }
@@ -177,7 +193,8 @@ async fn lists_show_plaintext_sizes_page_by_page() {
 
         let other = site.create("other").await;
         let listed = client.list_multipart_uploads().bucket(&site.bucket).send().await.expect("uploads");
-        let mut found: Vec<_> = listed.uploads().iter().map(|upload| (upload.key().unwrap(), upload.upload_id().unwrap())).collect();
+        let mut found: Vec<_> =
+            listed.uploads().iter().map(|upload| (upload.key().unwrap(), upload.upload_id().unwrap())).collect();
         found.sort_unstable();
         assert_eq!(found, [("dir/k", upload.id.as_str()), ("other", other.id.as_str())]);
         let listed = client.list_multipart_uploads().bucket(&site.bucket).delimiter("/").send().await.expect("uploads");

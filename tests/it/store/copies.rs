@@ -198,7 +198,8 @@ async fn parts_are_copied_by_range() {
     // An empty source has no ranges, but can be a part.
     site.put("empty", "").await;
     let upload = Multi::begin(&site, "k").await;
-    let copy = site.client.upload_part_copy().bucket("box").key("k").upload_id(&upload.id).part_number(1).copy_source("box/empty");
+    let copy =
+        site.client.upload_part_copy().bucket("box").key("k").upload_id(&upload.id).part_number(1).copy_source("box/empty");
     let done = copy.send().await.unwrap();
     let part = CompletedPart::builder().part_number(1).set_e_tag(done.copy_part_result.unwrap().e_tag).build();
     upload.complete(&[part]).await.unwrap();
@@ -243,7 +244,8 @@ async fn a_copy_is_of_five_gigabytes_at_most() {
     let error = site.client.copy_object().copy_source("box/large").bucket("box").key("x").send().await.unwrap_err();
     assert_eq!(code(&error), "InvalidRequest");
     let upload = Multi::begin(&site, "x").await;
-    let copy = || site.client.upload_part_copy().bucket("box").key("x").upload_id(&upload.id).part_number(1).copy_source("box/large");
+    let copy =
+        || site.client.upload_part_copy().bucket("box").key("x").upload_id(&upload.id).part_number(1).copy_source("box/large");
     assert_eq!(code(&copy().send().await.unwrap_err()), "InvalidRequest");
     copy().copy_source_range(format!("bytes=0-{}", 5 * (1_i64 << 30) - 1)).send().await.unwrap();
     let last = site.client.get_object().bucket("box").key("large").range("bytes=-10").send().await.unwrap();
@@ -255,13 +257,15 @@ async fn checksums_of_copies() {
     let site = Site::start().await;
     let client = checking_client(site.running.addr());
     let content = noise(8, 600_000);
-    let put = client.put_object().bucket("box").key("k").checksum_algorithm(ChecksumAlgorithm::Crc32).body(content.clone().into());
+    let put =
+        client.put_object().bucket("box").key("k").checksum_algorithm(ChecksumAlgorithm::Crc32).body(content.clone().into());
     let crc = put.send().await.unwrap().checksum_crc32.unwrap();
     let done = client.copy_object().copy_source("box/k").bucket("box").key("same").send().await.unwrap();
     assert_eq!(done.copy_object_result().unwrap().checksum_crc32(), Some(crc.as_str()));
     let copy = client.copy_object().copy_source("box/k").bucket("box").key("other").checksum_algorithm(ChecksumAlgorithm::Sha256);
     let sha = copy.send().await.unwrap().copy_object_result.unwrap().checksum_sha256.unwrap();
-    let put = client.put_object().bucket("box").key("x").checksum_algorithm(ChecksumAlgorithm::Sha256).body(content.clone().into());
+    let put =
+        client.put_object().bucket("box").key("x").checksum_algorithm(ChecksumAlgorithm::Sha256).body(content.clone().into());
     assert_eq!(put.send().await.unwrap().checksum_sha256, Some(sha.clone()));
     let head = client.head_object().bucket("box").key("other").checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
     assert_eq!((head.checksum_sha256(), head.checksum_crc32()), (Some(sha.as_str()), None));
@@ -272,7 +276,8 @@ async fn checksums_of_copies() {
     let copy = client.upload_part_copy().bucket("box").key("parts").upload_id(&id).part_number(1).copy_source("box/k");
     let result = copy.send().await.unwrap().copy_part_result.unwrap();
     assert_eq!(result.checksum_sha256(), Some(sha.as_str()));
-    let part = CompletedPart::builder().part_number(1).set_e_tag(result.e_tag).set_checksum_sha256(result.checksum_sha256).build();
+    let part =
+        CompletedPart::builder().part_number(1).set_e_tag(result.e_tag).set_checksum_sha256(result.checksum_sha256).build();
     let complete = client.complete_multipart_upload().bucket("box").key("parts").upload_id(&id);
     complete.multipart_upload(named(&[part])).send().await.unwrap();
 }

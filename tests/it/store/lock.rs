@@ -2,9 +2,9 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, ChecksumAlgorithm, DefaultRetention, Delete, ObjectIdentifier, ObjectLockConfiguration, ObjectLockEnabled,
-    ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode, ObjectLockRule,
-    VersioningConfiguration,
+    BucketVersioningStatus, ChecksumAlgorithm, DefaultRetention, Delete, ObjectIdentifier, ObjectLockConfiguration,
+    ObjectLockEnabled, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention,
+    ObjectLockRetentionMode, ObjectLockRule, VersioningConfiguration,
 };
 
 use super::multipart::named;
@@ -76,7 +76,8 @@ async fn retention_keeps_versions() {
         let id = put.send().await.unwrap().version_id.unwrap();
         let head = client.head_object().bucket("safe").key("k").send().await.unwrap();
         assert_eq!((head.object_lock_mode(), head.object_lock_retain_until_date()), (Some(&mode), Some(&until)));
-        let found = client.get_object_retention().bucket("safe").key("k").version_id(&id).send().await.unwrap().retention.unwrap();
+        let found =
+            client.get_object_retention().bucket("safe").key("k").version_id(&id).send().await.unwrap().retention.unwrap();
         assert_eq!((found.mode().unwrap().as_str(), found.retain_until_date()), (mode.as_str(), Some(&until)));
 
         // A delete hides the version, but does not remove it.
@@ -199,7 +200,8 @@ async fn what_cannot_be_locked() {
         let answer = site.raw("PUT", path, &headers, b"x").await;
         assert_eq!((answer.status, answer.code().as_str()), (400, expected), "{path} {headers:?}");
     }
-    let retention = ObjectLockRetention::builder().mode(ObjectLockRetentionMode::Governance).retain_until_date(in_hours(1)).build();
+    let retention =
+        ObjectLockRetention::builder().mode(ObjectLockRetentionMode::Governance).retain_until_date(in_hours(1)).build();
     let error = client.put_object_retention().bucket("box").key("k").retention(retention).send().await.unwrap_err();
     assert_eq!(code(&error), "InvalidRequest");
     let error = client.get_object_retention().bucket("box").key("k").send().await.unwrap_err();

@@ -151,7 +151,8 @@ async fn ranges_and_parts_of_an_object_in_parts() {
 #[tokio::test]
 async fn what_an_upload_is_begun_with_comes_back() {
     let site = Site::start().await;
-    let create = site.client.create_multipart_upload().bucket("box").key("k").content_type("text/x-test").cache_control("max-age=7");
+    let create =
+        site.client.create_multipart_upload().bucket("box").key("k").content_type("text/x-test").cache_control("max-age=7");
     let create = create.metadata("plain", "a  b").tagging("a=1&b=2").storage_class(StorageClass::StandardIa);
     let id = create.website_redirect_location("/elsewhere").send().await.unwrap().upload_id.unwrap();
     let upload = Multi { site: &site, key: "k".into(), id };
@@ -361,7 +362,8 @@ async fn checksums_of_parts_and_of_the_whole() {
     // Parts are checked with the algorithm of their upload, and a Complete names what was received.
     let create = client.create_multipart_upload().bucket("box").key("k").checksum_algorithm(ChecksumAlgorithm::Sha1);
     let id = create.send().await.unwrap().upload_id.unwrap();
-    let part = |algorithm| client.upload_part().bucket("box").key("k").upload_id(&id).part_number(1).checksum_algorithm(algorithm);
+    let part =
+        |algorithm| client.upload_part().bucket("box").key("k").upload_id(&id).part_number(1).checksum_algorithm(algorithm);
     let error = part(ChecksumAlgorithm::Crc32).body(b"x".to_vec().into()).send().await.unwrap_err();
     assert_eq!(code(&error), "InvalidRequest");
     let path = format!("/box/k?partNumber=1&uploadId={id}");
@@ -375,10 +377,9 @@ async fn checksums_of_parts_and_of_the_whole() {
     assert_eq!(code(&complete().multipart_upload(named(&[wrong])).send().await.unwrap_err()), "InvalidPart");
     let right = named_part.set_checksum_sha1(done.checksum_sha1).build();
     complete().multipart_upload(named(&[right])).send().await.unwrap();
-    for (headers, expected) in [
-        ([("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==")], "BadDigest"),
-        ([("x-amz-checksum-crc32", "AAAAAA==")], "BadDigest"),
-    ] {
+    for (headers, expected) in
+        [([("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==")], "BadDigest"), ([("x-amz-checksum-crc32", "AAAAAA==")], "BadDigest")]
+    {
         let upload = Multi::begin(&site, "bad").await;
         let path = format!("/box/bad?partNumber=1&uploadId={}", upload.id);
         assert_eq!(site.raw("PUT", &path, &headers, b"x").await.code(), expected);
@@ -421,7 +422,8 @@ async fn faults_strike_parts() {
     let upload = Multi::begin(&site, "k").await;
     let effect = Effect::FailUpload { after: 300_000, status: 500, code: "InternalError".into() };
     site.store.faults().inject("UploadPart", "k", 1, effect);
-    let part = || site.client.upload_part().bucket("box").key("k").upload_id(&upload.id).part_number(1).body(noise(1, 400_000).into());
+    let part =
+        || site.client.upload_part().bucket("box").key("k").upload_id(&upload.id).part_number(1).body(noise(1, 400_000).into());
     assert_eq!(code(&part().send().await.unwrap_err()), "InternalError");
     assert_eq!(site.files(), 0);
     part().send().await.unwrap();
@@ -439,7 +441,8 @@ async fn of_many_completes_with_a_condition_one_wins() {
         tasks.spawn(async move {
             let upload = Multi::begin(&site, "k").await;
             let part = upload.part(1, &noise(writer, 1000)).await;
-            let complete = site.client.complete_multipart_upload().bucket("box").key("k").upload_id(&upload.id).if_none_match("*");
+            let complete =
+                site.client.complete_multipart_upload().bucket("box").key("k").upload_id(&upload.id).if_none_match("*");
             match complete.multipart_upload(named(&[part])).send().await {
                 Ok(_) => Some(writer),
                 Err(error) => {

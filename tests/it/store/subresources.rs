@@ -6,16 +6,32 @@ use super::wire::{Site, code};
 /// Query, a document of its kind, and what a GET answers when there is none: a code, or a part of an empty document.
 const DOCUMENTS: [(&str, &str, &str); 13] = [
     ("policy", "{\"Version\": \"2012-10-17\",  \"Statement\": []}", "NoSuchBucketPolicy"),
-    ("cors", "<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin></CORSRule></CORSConfiguration>", "NoSuchCORSConfiguration"),
+    (
+        "cors",
+        "<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin></CORSRule></CORSConfiguration>",
+        "NoSuchCORSConfiguration",
+    ),
     ("lifecycle", "<LifecycleConfiguration><Rule><ID>a</ID></Rule></LifecycleConfiguration>", "NoSuchLifecycleConfiguration"),
     ("tagging", "<Tagging><TagSet><Tag><Key>ü</Key><Value/></Tag></TagSet></Tagging>", "NoSuchTagSet"),
-    ("replication", "<ReplicationConfiguration><Role>r</Role></ReplicationConfiguration>", "ReplicationConfigurationNotFoundError"),
+    (
+        "replication",
+        "<ReplicationConfiguration><Role>r</Role></ReplicationConfiguration>",
+        "ReplicationConfigurationNotFoundError",
+    ),
     ("encryption", "<ServerSideEncryptionConfiguration><Rule/></ServerSideEncryptionConfiguration>", "<SSEAlgorithm>AES256<"),
     ("website", "<WebsiteConfiguration><IndexDocument/></WebsiteConfiguration>", "NoSuchWebsiteConfiguration"),
     ("logging", "<BucketLoggingStatus><LoggingEnabled/></BucketLoggingStatus>", "<BucketLoggingStatus "),
-    ("notification", "<NotificationConfiguration><TopicConfiguration/></NotificationConfiguration>", "<NotificationConfiguration "),
+    (
+        "notification",
+        "<NotificationConfiguration><TopicConfiguration/></NotificationConfiguration>",
+        "<NotificationConfiguration ",
+    ),
     ("accelerate", "<AccelerateConfiguration><Status>Enabled</Status></AccelerateConfiguration>", "<AccelerateConfiguration "),
-    ("requestPayment", "<RequestPaymentConfiguration><Payer>Requester</Payer></RequestPaymentConfiguration>", "<Payer>BucketOwner<"),
+    (
+        "requestPayment",
+        "<RequestPaymentConfiguration><Payer>Requester</Payer></RequestPaymentConfiguration>",
+        "<Payer>BucketOwner<",
+    ),
     ("publicAccessBlock", "<PublicAccessBlockConfiguration/>", "<BlockPublicAcls>true<"),
     ("ownershipControls", "<OwnershipControls><Rule/></OwnershipControls>", "BucketOwnerEnforced"),
 ];
@@ -91,7 +107,10 @@ async fn documents_that_a_bucket_has_many_of() {
         let path = format!("/box?{name}&id=one");
         assert_eq!(site.raw("DELETE", &path, &[], b"").await.status, 204);
         assert_eq!(site.raw("DELETE", &path, &[], b"").await.code(), "NoSuchConfiguration");
-        assert_eq!(site.raw("PUT", &format!("/box?{name}"), &[], format!("<{root}/>").as_bytes()).await.code(), "InvalidArgument");
+        assert_eq!(
+            site.raw("PUT", &format!("/box?{name}"), &[], format!("<{root}/>").as_bytes()).await.code(),
+            "InvalidArgument"
+        );
     }
     let metrics = site.client.list_bucket_metrics_configurations().bucket("box").send().await.unwrap();
     assert_eq!(metrics.metrics_configuration_list()[0].id(), "two");
@@ -112,7 +131,9 @@ async fn clients_understand_the_documents() {
     assert!(logging.logging_enabled().is_none());
     let block = site.client.get_public_access_block().bucket("box").send().await.unwrap();
     assert_eq!(block.public_access_block_configuration().unwrap().block_public_policy(), Some(true));
-    assert!(site.client.get_bucket_encryption().bucket("box").send().await.unwrap().server_side_encryption_configuration().is_some());
+    assert!(
+        site.client.get_bucket_encryption().bucket("box").send().await.unwrap().server_side_encryption_configuration().is_some()
+    );
 
     // Documents go with their bucket.
     let far = CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::EuWest1).build();

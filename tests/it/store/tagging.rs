@@ -1,6 +1,6 @@
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, ChecksumAlgorithm, CompletedPart, ObjectAttributes, ObjectCannedAcl, ObjectOwnership, StorageClass, Tag,
-    Tagging,
+    BucketVersioningStatus, ChecksumAlgorithm, CompletedPart, ObjectAttributes, ObjectCannedAcl, ObjectOwnership, StorageClass,
+    Tag, Tagging,
 };
 
 use super::multipart::{Multi, named};
@@ -39,7 +39,10 @@ async fn tags_of_objects_and_versions() {
     assert_eq!(head.tag_count(), Some(2));
     site.client.delete_object_tagging().bucket("box").key("k").version_id(&first).send().await.unwrap();
     assert!(get(Some(&first)).await.unwrap().0.is_empty());
-    assert_eq!(site.client.head_object().bucket("box").key("k").version_id(&first).send().await.unwrap().version_id(), Some(&first[..]));
+    assert_eq!(
+        site.client.head_object().bucket("box").key("k").version_id(&first).send().await.unwrap().version_id(),
+        Some(&first[..])
+    );
     assert_eq!(get(Some("nonsense")).await.unwrap_err(), "InvalidArgument");
 
     let set = |pairs: &[(&str, &str)]| site.client.put_object_tagging().bucket("box").key("k").tagging(tags(pairs)).send();
@@ -86,7 +89,8 @@ async fn access_control_lists() {
 async fn attributes_of_objects() {
     let site = Site::start().await;
     let client = checking_client(site.running.addr());
-    let put = client.put_object().bucket("box").key("k").body(b"hello".to_vec().into()).checksum_algorithm(ChecksumAlgorithm::Crc32);
+    let put =
+        client.put_object().bucket("box").key("k").body(b"hello".to_vec().into()).checksum_algorithm(ChecksumAlgorithm::Crc32);
     let etag = put.storage_class(StorageClass::StandardIa).send().await.unwrap().e_tag.unwrap();
     let all = || {
         let get = client.get_object_attributes().bucket("box").object_attributes(ObjectAttributes::Etag);
@@ -107,7 +111,8 @@ async fn attributes_of_objects() {
     let mut parts = Vec::new();
     for (number, size) in [(2, 5 << 20), (5, 5 << 20), (9, 7)] {
         let part = client.upload_part().bucket("box").key("parts").upload_id(&id).part_number(number);
-        let done = part.checksum_algorithm(ChecksumAlgorithm::Sha256).body(noise(number as u64, size).into()).send().await.unwrap();
+        let done =
+            part.checksum_algorithm(ChecksumAlgorithm::Sha256).body(noise(number as u64, size).into()).send().await.unwrap();
         let part = CompletedPart::builder().part_number(number).set_e_tag(done.e_tag).set_checksum_sha256(done.checksum_sha256);
         parts.push(part.build());
     }

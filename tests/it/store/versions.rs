@@ -14,7 +14,8 @@ async fn put(site: &Site, key: &str, content: &str) -> Option<String> {
 }
 
 async fn get(site: &Site, key: &str, version: &str) -> Result<String, String> {
-    let object = site.client.get_object().bucket("box").key(key).version_id(version).send().await.map_err(|error| code(&error))?;
+    let object =
+        site.client.get_object().bucket("box").key(key).version_id(version).send().await.map_err(|error| code(&error))?;
     assert_eq!(object.version_id(), Some(version));
     Ok(String::from_utf8(object.body.collect().await.unwrap().to_vec()).unwrap())
 }
@@ -219,7 +220,8 @@ async fn many_versions_are_deleted_at_once() {
     let site = Site::start().await;
     set_versions(&site, "box", BucketVersioningStatus::Enabled).await;
     let (first, second) = (put(&site, "k", "1").await.unwrap(), put(&site, "k", "2").await.unwrap());
-    let one = |key: &str, id: Option<&str>| ObjectIdentifier::builder().key(key).set_version_id(id.map(str::to_owned)).build().unwrap();
+    let one =
+        |key: &str, id: Option<&str>| ObjectIdentifier::builder().key(key).set_version_id(id.map(str::to_owned)).build().unwrap();
     let objects = vec![one("k", Some(&first)), one("k", None), one("never", Some("nonsense")), one("never", None)];
     let delete = Delete::builder().set_objects(Some(objects)).build().unwrap();
     let done = site.client.delete_objects().bucket("box").delete(delete).send().await.unwrap();
@@ -237,7 +239,9 @@ async fn many_versions_are_deleted_at_once() {
 async fn conditions_and_uploads_in_parts_with_versions() {
     let site = Site::start().await;
     set_versions(&site, "box", BucketVersioningStatus::Enabled).await;
-    let write = |condition: &'static str| site.client.put_object().bucket("box").key("k").body(b"x".to_vec().into()).if_none_match(condition);
+    let write = |condition: &'static str| {
+        site.client.put_object().bucket("box").key("k").body(b"x".to_vec().into()).if_none_match(condition)
+    };
     let first = write("*").send().await.unwrap();
     assert_eq!(code(&write("*").send().await.unwrap_err()), "PreconditionFailed");
     let delete = |etag: &str| site.client.delete_object().bucket("box").key("k").if_match(etag).send();
