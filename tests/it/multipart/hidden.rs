@@ -55,8 +55,8 @@ async fn no_operation_names_the_reserved_prefix() {
 async fn listings_leave_the_state_out_and_keep_their_pages_full() {
     for site in Site::each("", 1).await {
         let (client, bucket) = (site.client(), site.bucket.as_str());
-        // Before and behind the hidden names, and with names near theirs.
-        let mut keys: Vec<String> = ["!first", ".ciphergate", ".ciphergate0", ".d", "z"].map(str::to_owned).to_vec();
+        // Before and behind the hidden names, and with names near theirs. LocalStack compares markers with encoded keys: no "!" among them.
+        let mut keys: Vec<String> = ["-first", ".ciphergate", ".ciphergate0", ".d", "z"].map(str::to_owned).to_vec();
         keys.extend((0..5).map(|at| format!("dir/{at}")));
         keys.sort();
         for key in &keys {
