@@ -5,7 +5,12 @@
 
 pub mod body;
 
+mod cors;
+pub mod cross_origin;
+mod form;
 pub mod front;
+pub mod hosts;
+mod post_object;
 pub mod route;
 
 pub mod bridge;

@@ -97,7 +97,8 @@ fn errors_name_the_request_even_with_headers_of_their_own() {
     // Before the protocol library knows the operation, and before anybody is asked at all.
     assert_eq!(site.ask("GET", "/B/key", &[]).code(), "InvalidBucketName");
     let form = [("content-type", "multipart/form-data; boundary=b")];
-    assert_eq!(site.send("POST", "/bucket", &form, b"--b--").code(), "NotImplemented");
+    assert_eq!(site.send("POST", "/bucket", &form, b"--b--").code(), "MalformedPOSTRequest");
+    assert_eq!(site.send("POST", "/bucket", &[], b"not a form").code(), "PreconditionFailed");
     let anonymous = site.exchange(b"GET /bucket/key HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
     assert_eq!((anonymous.status, anonymous.code()), (403, "AccessDenied".to_owned()));
 }
