@@ -22,7 +22,7 @@ use crate::auth::{Gate, Identities};
 use crate::backend::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder};
 use crate::observe::request::RequestRecord;
 use crate::observe::request_id::RequestId;
-use crate::ops::{self, refusal_of, verify_document};
+use crate::ops::{Error, refusal_of, verify_document};
 
 /// The longest document that is forwarded, in bytes. The largest there is (a lifecycle configuration of 1,000 rules) is smaller.
 const FORWARD_BODY_MAX: usize = 1024 * 1024;
@@ -307,7 +307,7 @@ async fn read_document(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes>
         whole.extend_from_slice(&piece);
     }
     // On the forward way the backend checks it once more; there it has to be a header.
-    let checksum = verify_document(&req.headers, req.trailing_headers.clone(), &whole).map_err(ops::Error::into_s3)?;
+    let checksum = verify_document(&req.headers, req.trailing_headers.clone(), &whole).map_err(Error::into_s3)?;
     if let Some((name, value)) = checksum {
         req.headers.insert(name, value);
     }
