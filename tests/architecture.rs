@@ -29,9 +29,11 @@ const ONLY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// An outside crate and the places that may name it: a room, or one file of it.
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 13] = [
     ("actix_web", &["http", "admin"]),
-    ("actix_http", &["http/server.rs", "http/bridge.rs"]),
+    ("actix_http", &["http/bridge.rs", "http/server.rs"]),
+    ("actix_service", &["http/server.rs"]),
+    ("actix_tls", &["http/server.rs"]),
     ("s3s_multipart", &["http/form.rs"]),
     ("aws_sdk_s3", &["backend/sdk.rs"]),
     ("aws_sdk_kms", &["keys/kms.rs"]),

@@ -16,6 +16,7 @@ use futures::Stream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::edge::Answering;
 use crate::observe::request::{RequestLog, RequestRecord};
 use crate::ops::BodyFault;
 
@@ -207,10 +208,11 @@ pub struct ReplyBody {
     left: Option<u64>,
     log: RequestLog,
     span: tracing::Span,
+    _answering: Answering,
 }
 
 impl ReplyBody {
-    pub(super) fn new(inner: s3s::Body, size: BodySize, mut log: RequestLog, span: tracing::Span) -> Self {
+    pub(super) fn new(inner: s3s::Body, size: BodySize, mut log: RequestLog, span: tracing::Span, answering: Answering) -> Self {
         let left = match size {
             BodySize::Sized(n) => Some(n),
             BodySize::None => Some(0),
@@ -219,13 +221,13 @@ impl ReplyBody {
         if left == Some(0) {
             log.done();
         }
-        Self { inner, size, left, log, span }
+        Self { inner, size, left, log, span, _answering: answering }
     }
 
     /// An answer that carries no bytes, whatever length its head announces.
-    pub(super) fn head_only(size: BodySize, mut log: RequestLog, span: tracing::Span) -> Self {
+    pub(super) fn head_only(size: BodySize, mut log: RequestLog, span: tracing::Span, answering: Answering) -> Self {
         log.done();
-        Self { inner: s3s::Body::empty(), size, left: Some(0), log, span }
+        Self { inner: s3s::Body::empty(), size, left: Some(0), log, span, _answering: answering }
     }
 
     fn fail(&mut self, fault: ReplyFault) -> Poll<Option<Result<Bytes, Box<dyn StdError>>>> {

@@ -19,6 +19,7 @@ use s3s::{Body, S3Error, S3ErrorCode};
 use tracing::Instrument as _;
 
 use super::body::{BodyWanted, ClientBody, FaultSlot, Pieces, ReplyBody, pump};
+use super::edge::{Answering, Answers};
 use super::front::Service;
 use super::post_object::Scheme;
 use super::route::Classified;
@@ -50,7 +51,7 @@ pub async fn handle(
     wire: web::Data<Wire>,
 ) -> HttpResponse<ReplyBody> {
     let begun = req.extensions_mut().remove::<Exchange>();
-    let exchange = begun.unwrap_or_else(|| Exchange::begin(req.head(), &service, *wire.get_ref()));
+    let exchange = begun.unwrap_or_else(|| Exchange::begin(req.head(), req.conn_data(), &service, *wire.get_ref()));
     exchange.finish(payload).await
 }
 
@@ -60,7 +61,7 @@ pub async fn handle(
 /// # Errors
 /// The whole answer, when it does not depend on the body.
 pub async fn expect(req: actix_http::Request, service: web::Data<Service>, wire: Wire) -> Result<actix_http::Request, Answered> {
-    let exchange = Exchange::begin(req.head(), &service, wire).until_body_is_wanted().await?;
+    let exchange = Exchange::begin(req.head(), req.conn_data(), &service, wire).until_body_is_wanted().await?;
     req.extensions_mut().insert(exchange);
     Ok(req)
 }
@@ -84,11 +85,13 @@ struct Exchange {
     record: RequestRecord,
     log: RequestLog,
     span: tracing::Span,
+    answering: Answering,
 }
 
 impl Exchange {
     /// Takes the head of a request. Nothing is done before it is polled.
-    fn begin(head: &RequestHead, service: &web::Data<Service>, wire: Wire) -> Self {
+    fn begin(head: &RequestHead, answers: Option<&Answers>, service: &web::Data<Service>, wire: Wire) -> Self {
+        let answering = answers.cloned().unwrap_or_default().begin();
         let record = RequestRecord::new(RequestId::fresh());
         let mut log = RequestLog::start(record.clone(), head.method.as_str(), head.peer_addr);
         let span = tracing::info_span!("request", request_id = %record.id());
@@ -108,7 +111,7 @@ impl Exchange {
             serve(request, classified, service.clone())
         });
         let (call, body) = begun.unwrap_or_else(|refusal| (std::future::ready(refuse(refusal)).boxed_local(), None));
-        Self { call: call.instrument(span.clone()).boxed_local(), body, wire, asked, record, log, span }
+        Self { call: call.instrument(span.clone()).boxed_local(), body, wire, asked, record, log, span, answering }
     }
 
     async fn until_body_is_wanted(mut self) -> Result<Self, Answered> {
@@ -142,7 +145,7 @@ impl Exchange {
     }
 
     fn reply(self, answer: http::Response<Body>) -> HttpResponse<ReplyBody> {
-        reply(answer, self.asked, self.record, self.log, self.span)
+        reply(answer, self.asked, self.record, self.log, self.span, self.answering)
     }
 }
 
@@ -238,6 +241,7 @@ fn reply(
     record: RequestRecord,
     mut log: RequestLog,
     span: tracing::Span,
+    answering: Answering,
 ) -> HttpResponse<ReplyBody> {
     let is_head = asked.head;
     // HTTP/1.0 ends a body of unknown length by closing the connection: one that broke off would look whole.
@@ -287,7 +291,11 @@ fn reply(
     };
     let status =
         actix_web::http::StatusCode::from_u16(status.as_u16()).unwrap_or(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR);
-    let body = if is_head || bodyless { ReplyBody::head_only(size, log, span) } else { ReplyBody::new(body, size, log, span) };
+    let body = if is_head || bodyless {
+        ReplyBody::head_only(size, log, span, answering)
+    } else {
+        ReplyBody::new(body, size, log, span, answering)
+    };
     let mut out = HttpResponse::with_body(status, body);
     let id = HeaderValue::from_str(record.id().as_str()).unwrap_or(HeaderValue::from_static(""));
     parts.headers.insert(AMZ_REQUEST_ID, id.clone());

@@ -20,8 +20,6 @@ use crate::ops::{BodyFault, refusal_of};
 /// The longest form in front of its file, in bytes: S3's own limit.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html>
 const FIELDS_MAX: usize = 20 * 1024;
-/// What may have been read of the file, in bytes, when its head is found: one piece of the connection.
-const PIECE_MAX: usize = 64 * 1024;
 /// What S3 puts the file's name in place of.
 const FILENAME: &str = "${filename}";
 /// The fields that prove the form. Nothing is put into them.
@@ -51,18 +49,17 @@ pub(super) async fn read_form(headers: &HeaderMap, body: Body) -> S3Result<Form>
     let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let length = length.ok_or(S3ErrorCode::MissingContentLength)?;
     let boundary = boundary(headers).ok_or_else(malformed)?;
-    // How much may still be read; the file itself is not counted.
-    let allowance = Arc::new(AtomicUsize::new(FIELDS_MAX + PIECE_MAX));
+    // How much may have been read when another piece is asked for; the file itself is not counted.
+    let allowance = Arc::new(AtomicUsize::new(FIELDS_MAX));
     let counted = {
         let allowance = allowance.clone();
         body.map(move |piece| {
             let piece = piece.map_err(FormError::stream_read_failed)?;
-            let left = allowance.load(Ordering::Relaxed);
-            if left == usize::MAX {
-                return Ok(piece);
+            match allowance.load(Ordering::Relaxed) {
+                usize::MAX => {}
+                0 => return Err(FormError::stream_read_failed(FieldsTooLong)),
+                left => allowance.store(left.saturating_sub(piece.len()), Ordering::Relaxed),
             }
-            let left = left.checked_sub(piece.len()).ok_or_else(|| FormError::stream_read_failed(FieldsTooLong))?;
-            allowance.store(left, Ordering::Relaxed);
             Ok(piece)
         })
     };
@@ -235,10 +232,14 @@ mod tests {
     }
 
     async fn read(text: &str, piece: usize) -> S3Result<Form> {
+        read_announced(text, text.len(), piece).await
+    }
+
+    async fn read_announced(text: &str, length: usize, piece: usize) -> S3Result<Form> {
         let mut headers = HeaderMap::new();
         let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
         headers.insert(http::header::CONTENT_TYPE, content_type.parse().unwrap());
-        headers.insert(http::header::CONTENT_LENGTH, text.len().into());
+        headers.insert(http::header::CONTENT_LENGTH, length.into());
         let pieces: Vec<Result<Bytes, s3s::StdError>> =
             text.as_bytes().chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         let frames = stream::iter(pieces).map(|piece| piece.map(http_body::Frame::data));
@@ -251,7 +252,10 @@ mod tests {
 
     /// The length that is known when the file begins, and the file.
     async fn file_of(text: &str, piece: usize) -> (u64, Result<Bytes, String>) {
-        let form = read(text, piece).await.unwrap();
+        file_in(read(text, piece).await.unwrap()).await
+    }
+
+    async fn file_in(form: Form) -> (u64, Result<Bytes, String>) {
         let length = form.file.len();
         let whole = form.file.collect().await.map(http_body_util::Collected::to_bytes);
         (length, whole.map_err(|err| refusal_of(&*err).unwrap().code().as_str().to_owned()))
@@ -259,8 +263,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_length_is_known_before_the_file_however_it_arrives() {
-        let looks_like_one = format!("\r\n--{BOUNDARY}x \r\n--{}", &BOUNDARY[..5]);
-        for content in ["", "x", "\r\n", "hello\r\n--", &looks_like_one[..20], &"y".repeat(100_000)] {
+        let nearly = format!("\r\n--{}\r\n--\r\n", &BOUNDARY[..BOUNDARY.len() - 1]);
+        for content in ["", "x", "\r\n", "hello\r\n--", &nearly, &"y".repeat(100_000)] {
             let text = part("Key", "a/${filename}") + &part("acl", "private") + &file("f", content) + &end();
             for piece in [1, 7, 1000, 1 << 20] {
                 let (length, whole) = file_of(&text, piece).await;
@@ -284,8 +288,10 @@ mod tests {
             let (_, whole) = file_of(&text, 1000).await;
             assert_eq!(whole.unwrap_err(), "MalformedPOSTRequest", "{text}");
         }
-        let (_, whole) = file_of(&start, 1000).await;
+        let (_, whole) = file_in(read_announced(&start, start.len() + 100, 1000).await.unwrap()).await;
         assert_eq!(whole.unwrap_err(), "IncompleteBody");
+        // Shorter than any form with this boundary.
+        assert_eq!(code(&start).await, "MalformedPOSTRequest");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ pub mod body;
 
 mod cors;
 pub mod cross_origin;
+mod edge;
 mod form;
 pub mod front;
 pub mod hosts;

@@ -5,7 +5,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{PostResponse, Tagging};
 use s3s::region::Region;
 use s3s::service::S3Service;
@@ -22,6 +22,8 @@ use crate::observe::request::RequestRecord;
 /// Fields that are headers of an upload by the same name. Those that begin with `x-amz-` are, too.
 const HEADER_FIELDS: [&str; 7] =
     ["cache-control", "content-disposition", "content-encoding", "content-language", "content-md5", "content-type", "expires"];
+/// What stays as it is in a query.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Fields that begin like headers and prove the form instead.
 const PROOF_FIELDS: [&str; 4] = ["x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"];
 
@@ -128,7 +130,7 @@ fn tags(document: &str) -> S3Result<String> {
     let malformed = || S3Error::new(S3ErrorCode::MalformedXML);
     let tagging = Tagging::deserialize(&mut reader).map_err(|_| malformed())?;
     reader.expect_eof().map_err(|_| malformed())?;
-    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let encode = |text: &str| utf8_percent_encode(text, PLAIN).to_string();
     let mut pairs = Vec::with_capacity(tagging.tag_set.len());
     for tag in tagging.tag_set {
         let (Some(key), Some(value)) = (tag.key, tag.value) else { return Err(malformed()) };
@@ -199,7 +201,7 @@ fn redirected(url: &str, bucket: &str, key: &str, etag: &str) -> Option<HeaderVa
         return None;
     }
     let (page, fragment) = url.split_once('#').map_or((url, None), |(page, fragment)| (page, Some(fragment)));
-    let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let encode = |text| utf8_percent_encode(text, PLAIN);
     let joint = if page.contains('?') { '&' } else { '?' };
     let mut whole = format!("{page}{joint}bucket={}&key={}&etag={}", encode(bucket), encode(key), encode(etag));
     if let Some(fragment) = fragment {
@@ -216,7 +218,7 @@ mod tests {
     #[test]
     fn pages_are_told_what_was_stored() {
         let to = |url| redirected(url, "b", "a b/ü", "\"e-0\"").map(|value| value.to_str().unwrap().to_owned());
-        let query = "bucket=b&key=a%20b%2F%C3%BC&etag=%22e%2D0%22";
+        let query = "bucket=b&key=a%20b%2F%C3%BC&etag=%22e-0%22";
         assert_eq!(to("https://a.example/done").unwrap(), format!("https://a.example/done?{query}"));
         assert_eq!(to("http://a.example/done?x=1#top").unwrap(), format!("http://a.example/done?x=1&{query}#top"));
         for other in ["", "done", "/done", "javascript:alert(1)", "https://a.example/\r\nx: y", "ftp://a.example/"] {

@@ -380,11 +380,6 @@ fn judge(bucket: Option<&str>, method: &Method, uri: &Uri, headers: &HeaderMap, 
     };
     let row = find_row(method.as_str(), level, headers, &found.query)?;
     found.operation = row.operation;
-    match (row.operation == "PostObject", found.form) {
-        (true, false) => return Err(Refusal::NotAForm),
-        (false, true) => return Err(Refusal::MethodNotAllowed),
-        _ => {}
-    }
     for (name, value) in &found.query {
         if name == "list-type" && value != "2" {
             return Err(Refusal::BadParameter { name: name.as_str().into(), why: "must be 2" });
@@ -392,6 +387,11 @@ fn judge(bucket: Option<&str>, method: &Method, uri: &Uri, headers: &HeaderMap, 
         if !row.sub.contains(&name.as_str()) && !row.params.contains(&name.as_str()) {
             return Err(Refusal::UnknownParameter(name.as_str().into()));
         }
+    }
+    match (row.operation == "PostObject", found.form) {
+        (true, false) => return Err(Refusal::NotAForm),
+        (false, true) => return Err(Refusal::MethodNotAllowed),
+        _ => {}
     }
     if row.way != Later {
         check_hoisted(row, found, headers)?;

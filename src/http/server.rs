@@ -6,12 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_http::{HttpService, Request};
-use actix_service::{ServiceFactory, map_config};
+use actix_http::error::DispatchError;
+use actix_http::{Extensions, HttpService, Request};
+use actix_service::{ServiceFactory, ServiceFactoryExt as _, map_config};
+use actix_tls::accept::TlsError;
+use actix_tls::accept::rustls_0_23::{Acceptor, TlsStream};
 use actix_web::dev::{AppConfig, Server, ServerHandle, ServiceResponse, fn_service};
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpResponse, HttpServer, web};
 
 use super::bridge::{Wire, expect, handle};
+use super::edge::Edge;
 use super::front::Service;
 
 /// Answers are copied once, into a buffer of this many bytes per connection, before they are written.
@@ -137,7 +142,7 @@ pub fn serve_s3(
     let wire = Wire { body_idle: settings.idle_body_timeout, scheme: if listener.is_tls() { "https" } else { "http" } };
     // A macro, because the two kinds of connection are of different types.
     macro_rules! connections {
-        () => {{
+        ($io:ty) => {{
             let (stopping, service) = (stopping.clone(), web::Data::new(service()));
             let expected = service.clone();
             HttpService::build()
@@ -151,19 +156,44 @@ pub fn serve_s3(
                 // A client that closes its half has gone away: what works for it is freed at once and not when the answer cannot be
                 // written.
                 .h1_allow_half_closed(false)
-                .tcp_nodelay(true)
                 .h1_write_buffer_size(WRITE_BUFFER)
                 .local_addr(address)
+                .on_connect_ext(|edge: &Edge<$io>, data: &mut Extensions| {
+                    data.insert(edge.answers());
+                })
                 .expect(fn_service(move |req: Request| expect(req, expected.clone(), wire)))
-                .finish(app(service, wire))
+                .h1(app(service, wire))
         }};
     }
     let name = "s3";
     let builder = match listener.tls {
-        Some(tls) => builder.listen(name, listener.socket, move || connections!().rustls_0_23(tls.clone()))?,
-        None => builder.listen(name, listener.socket, move || connections!().tcp())?,
+        Some(mut tls) => {
+            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+            builder.listen(name, listener.socket, move || {
+                Acceptor::new(tls.clone())
+                    .map_err(TlsError::into_service_error)
+                    .map(|io: TlsStream<TcpStream>| {
+                        let peer = prepare(io.get_ref().0);
+                        (Edge::new(io, peer), peer)
+                    })
+                    .and_then(connections!(TlsStream<TcpStream>).map_err(TlsError::Service))
+            })?
+        }
+        None => builder.listen(name, listener.socket, move || {
+            fn_service(|io: TcpStream| {
+                let peer = prepare(&io);
+                std::future::ready(Ok::<_, DispatchError>((Edge::new(io, peer), peer)))
+            })
+            .and_then(connections!(TcpStream))
+        })?,
     };
     Ok(Running { server: builder.run() })
+}
+
+/// Who is there; and small answers are not to wait for more.
+fn prepare(io: &TcpStream) -> Option<SocketAddr> {
+    let _ = io.set_nodelay(true);
+    io.peer_addr().ok()
 }
 
 fn app(

@@ -45,7 +45,7 @@ fn every_way_finds_the_bucket_in_the_host() {
         assert_eq!(backend.last().target, forwarded, "{host}{target}");
     }
     // A name that nobody configured is no bucket.
-    for host in ["localhost", "bucket.s3-example.test", "bucket.elsewhere.test:80", "[::1]:9000"] {
+    for host in ["localhost", "bucket.s3-example.test", "bucket.elsewhere.test:8080", "[::1]:9000"] {
         assert_eq!(ask(host, "GET", "/other?acl").status, 200, "{host}");
         assert_eq!(backend.last().target, "/other?acl", "{host}");
     }

@@ -34,6 +34,8 @@ use zeroize::Zeroizing;
 
 pub const CLIENT: (&str, &str) = ("CLIENTACCESSKEY00", "client-secret-key-0123456789");
 pub const AT_STORE: (&str, &str) = ("STOREACCESSKEY000", "store-secret-key-0123456789");
+/// Content that looks like an answer of the HTTP library's own.
+pub const IMPOSTOR: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 /// Its subdomains are buckets.
 pub const DOMAIN: &str = "s3.example.test";
 /// Length that the broken answers announce.
@@ -141,6 +143,10 @@ impl S3 for Ops {
         match req.input.key.as_str() {
             "whole" => answer(StreamingBlob::wrap(pieces(100)), Some(ANNOUNCED)),
             "chunked" => answer(StreamingBlob::wrap(pieces(100)), None),
+            "impostor" => answer(
+                StreamingBlob::wrap(stream::iter((0..1000).map(|_| Ok::<_, std::io::Error>(Bytes::from(IMPOSTOR))))),
+                Some(IMPOSTOR.len() * 1000),
+            ),
             "fails" => answer(StreamingBlob::wrap(pieces(50).chain(failing("secret cause"))), Some(ANNOUNCED)),
             "fails-chunked" => answer(StreamingBlob::wrap(pieces(50).chain(failing("secret cause"))), None),
             "short" => answer(StreamingBlob::wrap(pieces(50)), Some(ANNOUNCED)),
