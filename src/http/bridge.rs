@@ -115,14 +115,11 @@ impl Exchange {
     }
 
     async fn until_body_is_wanted(mut self) -> Result<Self, Answered> {
-        let wanted = self.body.as_ref().map(|(_, wanted)| wanted.clone());
-        let wanted = pin!(async {
-            match &wanted {
-                Some(wanted) => wanted.wait().await,
-                None => std::future::pending().await,
-            }
-        });
-        match select(&mut self.call, wanted).await {
+        // Without a body there is nothing to wait for. botocore, once it has got a final answer in place of the 100, cannot read the next
+        // answer on the same connection; refusals of requests with a body close it.
+        let Some((_, wanted)) = &self.body else { return Ok(self) };
+        let wanted = wanted.clone();
+        match select(&mut self.call, pin!(wanted.wait())).await {
             Either::Left((answer, _)) => Err(Answered(self.reply(answer))),
             Either::Right(((), _)) => Ok(self),
         }

@@ -388,11 +388,6 @@ fn judge(bucket: Option<&str>, method: &Method, uri: &Uri, headers: &HeaderMap, 
             return Err(Refusal::UnknownParameter(name.as_str().into()));
         }
     }
-    match (row.operation == "PostObject", found.form) {
-        (true, false) => return Err(Refusal::NotAForm),
-        (false, true) => return Err(Refusal::MethodNotAllowed),
-        _ => {}
-    }
     if row.way != Later {
         check_hoisted(row, found, headers)?;
         // Both turn an upload into something else; a row that gives them a meaning has been found by it already.
@@ -402,7 +397,11 @@ fn judge(bucket: Option<&str>, method: &Method, uri: &Uri, headers: &HeaderMap, 
             }
         }
     }
-    Ok(row.way)
+    match (row.operation == "PostObject", found.form) {
+        (true, false) => Err(Refusal::NotAForm),
+        (false, true) => Err(Refusal::MethodNotAllowed),
+        _ => Ok(row.way),
+    }
 }
 
 fn check_hoisted(row: &Row, found: &Classified, headers: &HeaderMap) -> Result<(), Refusal> {

@@ -258,9 +258,8 @@ fn a_file_passes_through_and_is_not_held() {
     socket.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let sent = body.chunks(65_536).take_while(|piece| socket.write_all(piece).is_ok()).map(<[u8]>::len).sum::<usize>();
     assert!(sent < 8_500_000, "{sent} bytes were taken");
+    // It was not refused: the operation is there and waits.
     site.seen.until_waiting(1);
-    socket.shutdown(Shutdown::Both).unwrap();
-    site.seen.until_waiting(0);
 }
 
 #[test]
