@@ -117,6 +117,6 @@ def test_presigned_everything(localstack_site, localstack_bucket):
     s3.put_object_tagging(**here, Key="a+b c", Tagging={"TagSet": [{"Key": "k", "Value": "v"}]})
     assert tags in requests.get(url("get_object_tagging", Key="a+b c"), timeout=30).text
     assert requests.delete(url("delete_object_tagging", Key="a+b c"), timeout=30).status_code == 204
-    assert "<TagSet/>" in requests.get(url("get_object_tagging", Key="a+b c"), timeout=30).text.replace("<TagSet></TagSet>", "<TagSet/>")
+    assert "<Tag>" not in requests.get(url("get_object_tagging", Key="a+b c"), timeout=30).text
     assert requests.delete(url("delete_object", Key="a+b c"), timeout=30).status_code == 204
     assert set(localstack_site.stored(localstack_bucket)) == {"a b/ü", "x//y/", "%2F"}
