@@ -13,7 +13,7 @@ use s3s::route::S3Route;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
-use super::route::{Classified, Way, classify, range_is_usable};
+use super::route::{Classified, Way, classify, is_ignored_in_query, range_is_usable};
 use crate::auth::proof::ExpectedOperation;
 use crate::auth::{Gate, Identities};
 use crate::backend::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder};
@@ -176,7 +176,7 @@ impl Front {
             headers.remove(header::RANGE);
             headers.remove(header::IF_RANGE);
         }
-        for (name, value) in &classified.hoisted {
+        for (name, value) in classified.hoisted.iter().filter(|(name, _)| !is_ignored_in_query(name)) {
             let bad = || s3_error!(InvalidArgument, "The query parameter {name:?} is not a header value.");
             let header = HeaderName::try_from(name).map_err(|_| bad())?;
             headers.insert(header, HeaderValue::try_from(value).map_err(|_| bad())?);

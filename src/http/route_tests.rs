@@ -246,6 +246,16 @@ fn ranges_are_usable_or_ignored() {
 }
 
 #[test]
+fn checksums_in_a_query_say_nothing() {
+    for ignored in ["x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha256", "x-amz-sdk-checksum-algorithm"] {
+        assert!(is_ignored_in_query(ignored), "{ignored}");
+    }
+    for meant in ["x-amz-checksum-mode", "x-amz-checksum-algorithm", "x-amz-checksum-type", "x-amz-acl", "x-amz-meta-x-amz-checksum-crc32"] {
+        assert!(!is_ignored_in_query(meant), "{meant}");
+    }
+}
+
+#[test]
 fn form_uploads_are_told_by_their_type() {
     let is_form = |method: Method, content_type: &str| {
         is_form_upload(&method, &[(http::header::CONTENT_TYPE, content_type.parse().unwrap())].into_iter().collect())
