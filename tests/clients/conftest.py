@@ -1,6 +1,7 @@
 """Fixtures: gateways over both backends, a fresh bucket for each test, and a look into the backend after each test."""
 
 import contextlib
+import os
 import uuid
 
 import pytest
@@ -10,7 +11,7 @@ from kit.data import MARKER
 from kit.site import Sites, direct
 from kit.sizes import sealed_len, plain_len
 
-BACKENDS = ["localstack", "embedded"]
+BACKENDS = os.environ.get("CIPHERGATE_TEST_BACKENDS", "localstack,embedded").split(",")
 
 
 def pytest_collection_modifyitems(items):
