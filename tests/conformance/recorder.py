@@ -67,8 +67,10 @@ def _remove(s3, bucket):
         with contextlib.suppress(ClientError):
             s3.abort_multipart_upload(**here, Key=upload["Key"], UploadId=upload["UploadId"])
     for start in range(0, len(entries), 1000):
-        with contextlib.suppress(ClientError):
-            s3.delete_objects(**here, Delete={"Objects": entries[start : start + 1000], "Quiet": True}, BypassGovernanceRetention=True)
+        for bypass in ({}, {"BypassGovernanceRetention": True}):  # refused where the bucket has no object lock
+            with contextlib.suppress(ClientError):
+                if not s3.delete_objects(**here, Delete={"Objects": entries[start : start + 1000], "Quiet": True}, **bypass).get("Errors"):
+                    break
     with contextlib.suppress(ClientError):
         s3.delete_bucket(**here)
 

@@ -4,6 +4,7 @@
 #   from npm       the AWS SDK for JavaScript v3                         needs node and npm                 javascript/
 #   from Go        minio-go                                              needs go                           minio_go/
 #   from crates.io object_store                                          needs cargo                        object_store/
+#   from Go        versitygw, a store that checks every signature        needs go                           tests/run signatures
 #   from Debian    restic, s3fs (FUSE)                                   what is installed, else apt-get    the distribution's version
 #
 # What cannot be had is told in a file NAME.missing, is listed at the end of the run, and its tests are skipped with that reason.
@@ -104,6 +105,18 @@ debian() {
     rm "$tools/$name"
     missing "$name" "it does not start here: $said"
   fi
+}
+
+# versity_gateway: set $versitygw to the program of a store that checks every signature, or to nothing.
+versity_gateway() {
+  local folder=$cache/versitygw-1.8.0 log=$work/versitygw.log
+  versitygw=""
+  if ! command -v go >/dev/null; then skipped+=("store versitygw: go is needed"); return; fi
+  if [ ! -x "$folder/versitygw" ] && ! GOBIN=$folder go install github.com/versity/versitygw/cmd/versitygw@v1.8.0 >"$log" 2>&1; then
+    skipped+=("store versitygw: go install: $(last "$log")")
+    return
+  fi
+  versitygw=$folder/versitygw
 }
 
 # A mount needs the device and the right to mount, which containers often lack.
