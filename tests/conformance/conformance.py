@@ -94,6 +94,15 @@ def score(outcomes):
     return f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped"
 
 
+def reason_for(name, reasons):
+    """A * in a pattern stands for any text."""
+    for pattern, reason in reasons.items():
+        head, star, tail = pattern.partition("*")
+        if name == pattern or (star and name.startswith(head) and name.endswith(tail)):
+            return reason
+    return None
+
+
 def compare(kind, direct, through, reasons):
     """The lines of the report, and the names of the tests that fail through the gateway alone and for which no reason is on record."""
     lines = [f"## {kind}", "", f"- backend alone: {score(direct)}", f"- through the gateway: {score(through)}", ""]
@@ -104,7 +113,7 @@ def compare(kind, direct, through, reasons):
         lines += ["| passes on the backend, fails through the gateway | why | what it saw |", "| --- | --- | --- |"]
     for name in sorted(lost):
         short = name.split("::")[1]
-        why = reasons.get(short)
+        why = reason_for(short, reasons)
         if why is None:
             unexplained.append(short)
         found = through.get(name, {"reason": "not run", "place": ""})
