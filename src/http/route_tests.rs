@@ -265,3 +265,38 @@ fn form_uploads_are_told_by_their_type() {
     assert!(!is_form(Method::PUT, "multipart/form-data; boundary=x"));
     assert!(!is_form(Method::POST, "application/xml"));
 }
+
+/// The ways of an operation as the page writes them: all that the table has for it.
+fn ways(operation: &str) -> String {
+    let mut ways: Vec<String> =
+        TABLE.iter().filter(|row| row.operation == operation).map(|row| format!("{:?}", row.way).to_lowercase()).collect();
+    ways.sort_unstable();
+    ways.dedup();
+    ways.join(", ")
+}
+
+#[test]
+fn the_page_of_operations_agrees() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/S3_COMPATIBILITY.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let mut named = Vec::new();
+    let mut lines = Vec::new();
+    for line in page.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        match cells.as_slice() {
+            ["", operation, _, note, ""] if TABLE.iter().any(|row| row.operation == *operation) => {
+                named.push((*operation).to_owned());
+                lines.push(format!("| {operation} | {} | {note} |", ways(operation)).replace("|  |", "| |"));
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    for row in TABLE {
+        assert_eq!(named.iter().filter(|name| *name == row.operation).count(), 1, "{} has one line on the page", row.operation);
+    }
+    let right = lines.join("\n") + "\n";
+    if std::env::var_os("CIPHERGATE_TEST_BLESS").is_some() {
+        std::fs::write(path, &right).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), right, "set CIPHERGATE_TEST_BLESS=1 once to have the ways written");
+}
