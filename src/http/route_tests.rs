@@ -250,7 +250,9 @@ fn checksums_in_a_query_say_nothing() {
     for ignored in ["x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha256", "x-amz-sdk-checksum-algorithm"] {
         assert!(is_ignored_in_query(ignored), "{ignored}");
     }
-    for meant in ["x-amz-checksum-mode", "x-amz-checksum-algorithm", "x-amz-checksum-type", "x-amz-acl", "x-amz-meta-x-amz-checksum-crc32"] {
+    for meant in
+        ["x-amz-checksum-mode", "x-amz-checksum-algorithm", "x-amz-checksum-type", "x-amz-acl", "x-amz-meta-x-amz-checksum-crc32"]
+    {
         assert!(!is_ignored_in_query(meant), "{meant}");
     }
 }

@@ -8,6 +8,7 @@ import collections
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -97,8 +98,7 @@ def score(outcomes):
 def reason_for(name, reasons):
     """A * in a pattern stands for any text."""
     for pattern, reason in reasons.items():
-        head, star, tail = pattern.partition("*")
-        if name == pattern or (star and name.startswith(head) and name.endswith(tail)):
+        if re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), name):
             return reason
     return None
 
