@@ -1,5 +1,6 @@
 //! The only place where concrete parts meet: a checked configuration becomes a running gateway.
 
+mod crew;
 mod key_side;
 mod store_side;
 
@@ -166,9 +167,10 @@ impl App {
             Identity::new(client.access_key_id.to_string(), secret, Some(client.name.to_string()))
         }))?;
         let footers = Arc::new(Footers::new(FOOTER_BYTES_MAX));
+        let crew: Arc<dyn crate::stream::Crew> = Arc::new(crew::Crew::new());
         let (store, keys) = (self.store.clone(), self.keys.clone());
         Ok(move || {
-            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone());
+            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone(), crew.clone());
             s3_service(FrontParts {
                 ops,
                 identities: identities.clone(),

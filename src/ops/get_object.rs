@@ -166,7 +166,9 @@ impl Read<'_> {
             (Some(body), Some((start, end))) if start == sealed.start && end >= sealed.end => body,
             _ => self.fetch(&stored, sealed.start, sealed.end - 1).await?,
         };
+        let help = stream::crew_pays(keys.suite(), plan.plain_len());
         let opened = stream::open_object(TakeThenDrain::new(body, sealed.end - sealed.start), keys, plan);
+        let opened = if help { opened.helped_by(&self.gateway.crew) } else { opened };
         Ok(Opened {
             headers,
             plain_len: stored.plain_len.get(),

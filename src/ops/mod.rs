@@ -33,20 +33,22 @@ pub use received::{BodyFault, refusal_of};
 
 use crate::backend::S3Backend;
 use crate::keys::Keys;
+use crate::stream::Crew;
 
 /// The sealed way: typed S3 operations over a store and a source of keys.
 ///
-/// One per worker, since the store's connections belong to the worker; keys and cached footers are shared by all of them.
+/// One per worker, since the store's connections belong to the worker; keys, cached footers and the crew are shared by all of them.
 #[derive(Clone)]
 pub struct Gateway {
     backend: S3Backend,
     keys: Arc<Keys>,
     footers: Arc<Footers>,
+    crew: Arc<dyn Crew>,
 }
 
 impl Gateway {
-    pub fn new(backend: S3Backend, keys: Arc<Keys>, footers: Arc<Footers>) -> Self {
-        Self { backend, keys, footers }
+    pub fn new(backend: S3Backend, keys: Arc<Keys>, footers: Arc<Footers>, crew: Arc<dyn Crew>) -> Self {
+        Self { backend, keys, footers, crew }
     }
 }
 

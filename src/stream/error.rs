@@ -43,6 +43,9 @@ pub enum Error {
         /// Bytes of the plan.
         wanted: u64,
     },
+    /// Opening: the thread that a chunk was given to is gone.
+    #[error("a thread that opened chunks is gone")]
+    Interrupted,
     /// Opening: the footer at the end of the body is not the one the plan was made of.
     #[error("the footer is not the one read before")]
     FooterDiffers,
@@ -67,6 +70,7 @@ impl Error {
             | Error::LongBody { .. }
             | Error::Rejected(_)
             | Error::Aborted
+            | Error::Interrupted
             | Error::SealedShort { .. }
             | Error::SealedLong { .. } => false,
         }

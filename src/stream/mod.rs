@@ -5,6 +5,7 @@
 //! and the last ones of a whole read only after everything behind them verified too.
 //! This room knows streams of bytes; it has no socket, no runtime and no clock.
 
+mod crew;
 mod error;
 mod open;
 mod rechunk;
@@ -15,6 +16,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures::Stream;
 
+pub use crew::{Crew, Job, crew_pays};
 pub use error::{BoxError, Error};
 pub use open::{OpenedBody, open_object};
 pub use seal::{FooterFacts, PlainCheck, SealOutcome, SealedBody, seal_object, seal_part};

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,9 +8,10 @@ use bytes::{Buf, Bytes};
 use crc_fast::{CrcAlgorithm, Digest};
 use futures::Stream;
 
+use super::crew::{Chunk, Crew, Lane};
 use super::rechunk::Rechunk;
 use super::{BoxError, Error, PIECES_PER_POLL, Result, Source};
-use crate::crypto::{ChunkKey, ObjectKeys};
+use crate::crypto::{ChunkKey, ObjectKeys, TAG_LEN};
 use crate::format::{End, Footer, Layout, PlainLen, ReadPlan, Tail};
 
 /// Opens the bytes a plan asked for. `sealed` must yield exactly [`ReadPlan::sealed`], in order, in pieces of any size.
@@ -33,6 +35,8 @@ pub fn open_object(
         step: Step::Segment(0),
         plan,
         input: Rechunk::new(),
+        input_ended: false,
+        lane: Lane::new(),
         received: 0,
         yielded: 0,
         digest: digest.then(|| Digest::new(CrcAlgorithm::Crc64Nvme)),
@@ -49,6 +53,15 @@ pub struct OpenedBody {
 }
 
 impl OpenedBody {
+    /// Lets a crew open the chunks. What the body yields is the same; [`crew_pays`](super::crew_pays) says whether it is faster.
+    #[must_use]
+    pub fn helped_by(mut self, crew: &Arc<dyn Crew>) -> Self {
+        if let Some(opener) = self.opener.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            opener.lane.set_crew(Arc::clone(crew));
+        }
+        self
+    }
+
     /// How many bytes the body has if nothing goes wrong.
     pub fn plain_len(&self) -> PlainLen {
         self.plain_len
@@ -90,7 +103,7 @@ enum Step {
     /// At the beginning of a segment, or behind the last one.
     Segment(usize),
     /// At the beginning of a chunk; so many plaintext bytes of the segment are still to be yielded.
-    Chunk { segment: usize, key: ChunkKey, index: u64, left: u64 },
+    Chunk { segment: usize, key: Arc<ChunkKey>, index: u64, left: u64 },
     /// In the padding; so many bytes of it are left, and so many come after it.
     Padding { left: u64, end_len: u64 },
     /// At the beginning of what may hold the last padding, SEALED and END.
@@ -100,9 +113,10 @@ enum Step {
 }
 
 enum Advance {
-    Piece(Bytes),
     Moved,
     NeedsInput,
+    /// The chunks under way must be released first.
+    NeedsRelease,
 }
 
 struct Opener {
@@ -111,6 +125,8 @@ struct Opener {
     plan: ReadPlan,
     step: Step,
     input: Rechunk,
+    input_ended: bool,
+    lane: Lane,
     received: u64,
     yielded: u64,
     digest: Option<Digest>,
@@ -122,12 +138,29 @@ impl Opener {
         let wanted = self.plan.sealed_len();
         for _ in 0..PIECES_PER_POLL {
             loop {
+                // Pending means that chunks are with the crew, which will wake us.
+                while let Poll::Ready(Some(chunk)) = self.lane.poll_next(cx)? {
+                    let piece = self.release(chunk);
+                    if self.yielded == self.plan.plain_len().get() {
+                        self.held = Some(piece);
+                    } else {
+                        return Poll::Ready(Ok(Polled::Piece(piece)));
+                    }
+                }
                 match self.advance()? {
-                    Advance::Piece(piece) if self.yielded == self.plan.plain_len().get() => self.held = Some(piece),
-                    Advance::Piece(piece) => return Poll::Ready(Ok(Polled::Piece(piece))),
                     Advance::Moved => {}
                     Advance::NeedsInput => break,
+                    Advance::NeedsRelease => return Poll::Pending,
                 }
+            }
+            if self.input_ended {
+                return if !self.lane.is_empty() {
+                    Poll::Pending
+                } else if matches!(self.step, Step::Done) {
+                    Poll::Ready(Ok(Polled::Last(self.held.take())))
+                } else {
+                    Poll::Ready(Err(Error::SealedShort { wanted, got: self.received }))
+                };
             }
             match ready!(self.source.as_mut().poll_next(cx)) {
                 Some(Ok(piece)) => {
@@ -138,12 +171,23 @@ impl Opener {
                     self.input.push(piece);
                 }
                 Some(Err(error)) => return Poll::Ready(Err(Error::Source(error))),
-                None if matches!(self.step, Step::Done) => return Poll::Ready(Ok(Polled::Last(self.held.take()))),
-                None => return Poll::Ready(Err(Error::SealedShort { wanted, got: self.received })),
+                None => self.input_ended = true,
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Takes account of an opened chunk and cuts it down to what was asked for.
+    fn release(&mut self, chunk: Chunk) -> Bytes {
+        let mut plain = chunk.bytes;
+        if let Some(digest) = &mut self.digest {
+            digest.update(&plain);
+        }
+        plain.advance(chunk.skip);
+        plain.truncate(chunk.keep);
+        self.yielded += plain.len() as u64;
+        plain.freeze()
     }
 
     /// Takes one step with the input at hand.
@@ -162,34 +206,41 @@ impl Opener {
                 } else {
                     segment.header(None)?
                 };
-                let key = self.keys.chunk_key(&header.to_bytes());
+                let key = Arc::new(self.keys.chunk_key(&header.to_bytes()));
                 self.step = Step::Chunk { segment: index, key, index: segment.span().first, left: segment.take() };
                 Ok(Advance::Moved)
             }
             Step::Chunk { segment: at, key, index, left } => {
+                if self.lane.is_full() {
+                    return Ok(Advance::NeedsRelease);
+                }
                 let segment = &self.plan.segments()[*at];
-                let Some(mut chunk) = self.input.take(segment.sealed_chunk_len(*index)) else { return Ok(Advance::NeedsInput) };
-                let last_of_part = *index + 1 == segment.chunk_count();
-                let plain_len = key.open_in_place(*index, last_of_part, &mut chunk)?.len();
-                chunk.truncate(plain_len);
-                if let Some(digest) = &mut self.digest {
-                    digest.update(&chunk);
-                }
                 let span = segment.span();
-                if *index == span.first {
+                let mut chunks = VecDeque::new();
+                let mut next = None;
+                while chunks.len() < self.lane.batch_max() && next.is_none() {
+                    let Some(bytes) = self.input.take(segment.sealed_chunk_len(*index)) else { break };
+                    let plain_len = bytes.len() - TAG_LEN;
                     // A skip is always inside its chunk, see `ChunkSpan::of`.
-                    chunk.advance((span.skip as usize).min(plain_len));
+                    let skip = if *index == span.first { (span.skip as usize).min(plain_len) } else { 0 };
+                    // The last chunk may hold more than was asked for.
+                    let keep = usize::try_from(*left).unwrap_or(usize::MAX).min(plain_len - skip);
+                    *left -= keep as u64;
+                    chunks.push_back(Chunk { index: *index, last_of_part: *index + 1 == segment.chunk_count(), bytes, skip, keep });
+                    if *index == span.last {
+                        next = Some(Step::Segment(*at + 1));
+                    } else {
+                        *index += 1;
+                    }
                 }
-                // The last chunk may hold more than was asked for.
-                chunk.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= chunk.len() as u64;
-                if *index == span.last {
-                    self.step = Step::Segment(*at + 1);
-                } else {
-                    *index += 1;
+                if chunks.is_empty() {
+                    return Ok(Advance::NeedsInput);
                 }
-                self.yielded += chunk.len() as u64;
-                Ok(Advance::Piece(chunk.freeze()))
+                self.lane.push(key, chunks);
+                if let Some(next) = next {
+                    self.step = next;
+                }
+                Ok(Advance::Moved)
             }
             Step::Padding { left, end_len } => {
                 let available = self.input.available();
@@ -206,6 +257,10 @@ impl Opener {
                 Ok(Advance::Moved)
             }
             Step::End { len } => {
+                // The recorded checksum covers every chunk.
+                if !self.lane.is_empty() {
+                    return Ok(Advance::NeedsRelease);
+                }
                 // Bounded by the plan: 160 bytes, or the length of a footer that was opened before.
                 let Some(end) = self.input.take(*len as usize) else { return Ok(Advance::NeedsInput) };
                 self.check_end(&end)?;
