@@ -5,7 +5,7 @@ use http::header::HeaderValue;
 use rusqlite::Transaction;
 use s3s::{S3ErrorCode, S3Result};
 
-use super::headers::Stored;
+use super::headers::{CHECKSUM_TYPE, Stored};
 use super::index::buckets::Bucket;
 use super::lock::Lock;
 use super::{Error, acl, tagging};
@@ -67,6 +67,9 @@ impl Attributes {
     /// Writes the headers of an answer. Checksums of the content are only for those who ask.
     pub(super) fn answer(&self, headers: &mut HeaderMap, with_checksums: bool) {
         self.headers.answer(headers, with_checksums);
+        if with_checksums && self.headers.checksum().is_some() {
+            headers.entry(CHECKSUM_TYPE).or_insert(HeaderValue::from_static("FULL_OBJECT"));
+        }
         if let Some(class) = self.storage_class.as_deref().and_then(|class| HeaderValue::from_str(class).ok()) {
             headers.insert("x-amz-storage-class", class);
         }

@@ -19,7 +19,9 @@ pub(super) async fn describe(
     store: &Arc<Store>,
     input: dto::GetObjectAttributesInput,
 ) -> S3Result<dto::GetObjectAttributesOutput> {
-    let asked: Vec<String> = input.object_attributes.iter().map(|name| name.as_str().to_owned()).collect();
+    // Some clients send a header for each name, others one header for all; the protocol library takes neither apart.
+    let names = input.object_attributes.iter().flat_map(|names| names.as_str().split(','));
+    let asked: Vec<String> = names.map(|name| name.trim().to_owned()).collect();
     if asked.is_empty() || asked.iter().any(|name| !KNOWN.contains(&name.as_str())) {
         return Err(S3Error::with_message(S3ErrorCode::InvalidArgument, "Invalid attribute name specified."));
     }

@@ -31,6 +31,7 @@ mod acl;
 mod attributes;
 mod bodies;
 mod checks;
+mod complete;
 mod copy;
 mod describe;
 mod error;

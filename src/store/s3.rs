@@ -8,13 +8,14 @@ use s3s::dto::{self, StreamingBlob};
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::checks::{Verified, get_checksum};
+use super::complete::{Complete, complete};
 use super::copy::{Copy, Source, copy};
 use super::error::custom;
 use super::index::buckets::{self, Versioning};
 use super::index::conditions::{Conditions, Test};
 use super::index::versions::{self, Delete, Deleted};
 use super::listing::PAGE_MAX;
-use super::multipart::{self, Complete, Place};
+use super::multipart::{self, Place};
 use super::named::Name;
 use super::read::{Ask, read, test};
 use super::write::{Incoming, Upload, conditions, put};
@@ -412,7 +413,7 @@ impl S3 for Front {
             size: input.mpu_object_size,
         };
         let Place { bucket, key, .. } = request.place.clone();
-        let whole = multipart::complete(&self.0, request).await?;
+        let whole = complete(&self.0, request).await?;
         Ok(S3Response::new(whole.output(bucket, key, &req.headers)))
     }
 

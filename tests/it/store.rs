@@ -1,5 +1,6 @@
 //! The embedded store through the wire, as any S3 client sees it.
 
+mod agreement;
 mod buckets;
 mod copies;
 mod crash;

@@ -76,9 +76,12 @@ fn joined(pieces: &[Piece]) -> Vec<Piece> {
 
 /// The pieces that hold these bytes of a content, cut to them. An empty range has none.
 pub(in crate::store) fn pieces(transaction: &Transaction<'_>, content: i64, span: &Range<u64>) -> Result<Vec<Piece>, Error> {
+    if span.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut statement = transaction.prepare_cached(
         "SELECT offset, len, body, body_start, body_len FROM pieces \
-         WHERE content = ?1 AND offset < ?3 AND offset + len > ?2 ORDER BY position",
+         WHERE content = ?1 AND len > 0 AND offset < ?3 AND offset + len > ?2 ORDER BY position",
     )?;
     let mut rows = statement.query(params![content, sqlite_size(span.start)?, sqlite_size(span.end)?])?;
     let mut pieces = Vec::new();

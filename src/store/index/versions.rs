@@ -162,7 +162,7 @@ pub(in crate::store) fn check(
 }
 
 /// Adds a version as the latest of its key. In a bucket that keeps no versions it takes the place of the version `null`, whose
-/// bodies may die. Returns the version id for the answer.
+/// bodies may die. Returns its id; the version `null` has none, and S3 does not name it in the answer to a write.
 pub(in crate::store) fn add(
     transaction: &Transaction<'_>,
     bucket: &Bucket,
@@ -208,7 +208,7 @@ pub(in crate::store) fn add(
     if let Some(replaced) = replaced {
         forget(transaction, &replaced, dead)?;
     }
-    Ok(bucket.shown(suffix.map(|suffix| id(seq, &suffix))))
+    Ok(suffix.map(|suffix| id(seq, &suffix)))
 }
 
 fn forget(transaction: &Transaction<'_>, version: &Version, dead: &mut Vec<BodyId>) -> Result<(), Error> {
@@ -254,7 +254,7 @@ pub(in crate::store) fn delete(
         let marker =
             New { content: None, size: 0, etag: "", modified_ms: now_ms(), parts: None, attributes: &Attributes::default() };
         let version = add(transaction, bucket, &delete.key, &marker, dead)?;
-        return Ok(Deleted { marker: true, version });
+        return Ok(Deleted { marker: true, version: bucket.shown(version) });
     }
     let Some(found) = found else { return Ok(Deleted { marker: false, version: delete.version.clone() }) };
     found.attributes.lock.check_removal(delete.bypass)?;
@@ -379,7 +379,7 @@ pub(in crate::store) mod tests {
         assert_eq!(etag(&index, "k", None).unwrap(), "2");
 
         index.set_versioning("b", Versioning::Suspended).unwrap();
-        assert_eq!(put(&index, "k", 3), (Some("null".to_owned()), vec![body(1)]));
+        assert_eq!(put(&index, "k", 3), (None, vec![body(1)]));
         assert_eq!(etag(&index, "k", None).unwrap(), "3");
         let (gone, dead) = remove(&index, "k", None).unwrap();
         assert_eq!((gone.version.as_deref(), dead), (Some("null"), vec![body(3)]));

@@ -135,6 +135,9 @@ async fn attributes_of_objects() {
     assert_eq!(found.object_parts().unwrap().total_parts_count(), Some(1));
     assert!(found.object_parts().unwrap().parts().is_empty());
     assert_eq!(code(&all().key("none").send().await.unwrap_err()), "NoSuchKey");
+    let answer = site.raw("GET", "/box/k?attributes", &[("x-amz-object-attributes", "ETag, ObjectSize,StorageClass")], b"").await;
+    let body = String::from_utf8(answer.body).unwrap();
+    assert!(body.contains("<ETag>") && body.contains("<ObjectSize>5<") && body.contains("STANDARD_IA"), "{body}");
     let answer = site.raw("GET", "/box/k?attributes", &[("x-amz-object-attributes", "Colour")], b"").await;
     assert_eq!(answer.code(), "InvalidArgument");
 }
