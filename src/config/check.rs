@@ -362,7 +362,8 @@ fn multipart(raw: raw::Multipart, p: &mut Problems) -> Option<Multipart> {
     }
     let state = match raw.state_bucket.is_given() {
         true => State::Bucket(raw.state_bucket.value?),
-        false => State::Prefix(raw.state_prefix.value?),
+        false if raw.state_prefix.is_given() => State::Prefix(raw.state_prefix.value?),
+        false => State::Prefix(".ciphergate/".parse().ok()?),
     };
     let interval = raw.janitor_interval_secs.value?.get();
     Some(Multipart {

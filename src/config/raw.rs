@@ -226,9 +226,9 @@ section! {
         /// A bucket of its own for the state of uploads: recommended, without versioning and Object Lock, and with no lifecycle rule that is
         /// shorter than the longest upload. It must exist. Clients cannot see or use it.
         state_bucket: BucketName, Optional = r#""ciphergate-state""#;
-        /// Without a state bucket, the state lies in the bucket that the upload is for, under this prefix. Clients cannot see or use keys
-        /// that begin with it. Change it only while no upload is under way, after `ciphergate gc`.
-        state_prefix: StatePrefix, Default = r#"".ciphergate/""#;
+        /// Without a state bucket, the state lies in the bucket that the upload is for, under this prefix, `.ciphergate/` if none is
+        /// set. Clients cannot see or use keys that begin with it. Change it only while no upload is under way, after `ciphergate gc`.
+        state_prefix: StatePrefix, Instead = r#"".ciphergate/""#;
         /// A PutObject of more bytes than this is written to the store as a multipart upload. The default is the most that fits into one
         /// request of 5 GiB.
         put_bytes_max: Whole<5_242_880, 5_367_251_216>, Default = "5367251216";

@@ -45,7 +45,8 @@ fn parts_and_end_are_the_object() {
             // Where the last part is in the store already, only padding and footer are left.
             let body = seal_end(&footer, keys.clone(), None).unwrap();
             assert_eq!(body.sealed_len().get(), footer.pad_len() + footer.end_len());
-            let end = body_of(body);
+            let (end, error) = collect(body);
+            assert!(error.is_none());
             assert!([parts[0].seal(&keys), parts[1].seal(&keys), end].concat() == whole);
         }
     }

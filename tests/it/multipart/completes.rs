@@ -35,14 +35,14 @@ async fn lists_that_are_wrong_are_refused_in_s3s_words() {
         ] {
             assert_eq!(code(upload.complete(&client, &list).send().await), wanted, "{list:?}");
         }
-        let wrong_size = upload.complete(&client, &[one.clone()]).mpu_object_size(7).send().await;
+        let wrong_size = upload.complete(&client, std::slice::from_ref(&one)).mpu_object_size(7).send().await;
         assert_eq!(code(wrong_size), "InvalidRequest");
         let mut elsewhere = upload.clone();
         elsewhere.key = "another".into();
-        assert_eq!(code(elsewhere.complete(&client, &[one.clone()]).send().await), "NoSuchUpload");
+        assert_eq!(code(elsewhere.complete(&client, std::slice::from_ref(&one)).send().await), "NoSuchUpload");
         elsewhere = upload.clone();
         elsewhere.id = "nonsense".into();
-        assert_eq!(code(elsewhere.complete(&client, &[one.clone()]).send().await), "NoSuchUpload");
+        assert_eq!(code(elsewhere.complete(&client, std::slice::from_ref(&one)).send().await), "NoSuchUpload");
         // None of it has done any harm.
         upload.complete(&client, &[one, two]).send().await.expect("complete");
         assert!(site.get("k").await == [noise(LEAST, 1), noise(100, 2)].concat());
@@ -198,7 +198,7 @@ async fn conditions_are_judged_by_the_store_when_the_object_comes_into_being() {
         let put = client.put_object().bucket(&site.bucket).key("k").body(noise(5, 5).into()).send().await.expect("put");
         let upload = site.create("k").await;
         let part = upload.part(&client, 1, noise(10, 1)).await;
-        let refused = upload.complete(&client, &[part.clone()]).if_none_match("*").send().await;
+        let refused = upload.complete(&client, std::slice::from_ref(&part)).if_none_match("*").send().await;
         assert_eq!(code(refused), "PreconditionFailed");
         assert_eq!(site.get("k").await, noise(5, 5));
         let upload = site.create("k").await;
