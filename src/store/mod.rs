@@ -25,7 +25,7 @@
 //!
 //! Signatures are always checked. Operations that are not there answer `NotImplemented`, and so does an operation with a query
 //! parameter that it does not know. Not there: SSE-C, restore, select, torrent, rename, annotations, and any effect of the documents
-//! that buckets keep ([`subresources`]): a policy forbids nothing, a lifecycle removes nothing.
+//! that buckets keep (`subresources.rs`): a policy forbids nothing, a lifecycle removes nothing.
 
 mod acl;
 mod attributes;
