@@ -357,7 +357,7 @@ fn refusals_come_after_the_proof() {
         ("GET", "/bucket/key?torrent", "NotImplemented"),
         ("GET", "/bucket/.ciphergate/x", "AccessDenied"),
         ("PUT", "/bucket/.ciphergate/x?tagging", "AccessDenied"),
-        ("DELETE", "/bucket/%2Eciphergate%2Fx", "AccessDenied"),
+        ("DELETE", "/bucket/.ciphergate/x%20y", "AccessDenied"),
         ("GET", "/bucket?versions", "NotImplemented"),
         ("GET", "/bucket/whole?x-amz-acl=private", "InvalidArgument"),
         ("GET", "/bucket?prefix=a&prefix=b", "InvalidArgument"),
