@@ -2,9 +2,11 @@
 its argument. Some things have to be changed inside the process before the runtime starts.
 """
 
+import functools
 import os
 import sys
 import tempfile
+import threading
 import uuid
 
 from twisted.internet import endpoints
@@ -55,6 +57,21 @@ def keep_object_bodies_in(folder):
     EphemeralS3ObjectStore.__init__ = lambda self, root_directory=None: init(self, folder)
 
 
+def one_complete_at_a_time():
+    """Two CompleteMultipartUpload of one upload write the same file at the same time, and the second one goes on when the parts have been
+    closed by the first: a torn object, where S3 has one whole object and a NoSuchUpload."""
+    from localstack.services.s3.provider import S3Provider
+
+    complete, lock = S3Provider.complete_multipart_upload, threading.Lock()
+
+    @functools.wraps(complete)
+    def complete_alone(self, *args, **kwargs):
+        with lock:
+            return complete(self, *args, **kwargs)
+
+    S3Provider.complete_multipart_upload = complete_alone
+
+
 def uuid5_of_bytes():
     """LocalStack's KMS hands bytes to uuid5, which Python takes from 3.12 on."""
     if sys.version_info >= (3, 12):
@@ -77,6 +94,7 @@ if __name__ == "__main__":
     bind_loopback_only(os.path.join(sys.argv[1], "listening"))
     keep_body_of_a_lost_connection()
     keep_object_bodies_in(os.path.join(tempfile.tempdir, "s3"))
+    one_complete_at_a_time()
     uuid5_of_bytes()
 
     from localstack.runtime.main import main

@@ -25,7 +25,7 @@ const MAY_SEE: [(&str, &[&str]); 11] = [
 /// An outside crate and the places that may name it: a room, or one file of it.
 const CRATES: [(&str, &[&str]); 9] = [
     ("actix_web", &["http", "admin"]),
-    ("aws_sdk_s3", &["backend/sdk.rs"]),
+    ("aws_sdk_s3", &["backend/sdk.rs", "backend/buckets.rs", "backend/multipart.rs"]),
     ("aws_sdk_kms", &["keys/kms.rs"]),
     ("aws_config", &["app", "backend/sdk.rs", "keys/kms.rs", "keys/kms"]),
     ("chacha20poly1305", &["crypto"]),

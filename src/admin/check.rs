@@ -3,6 +3,8 @@
 use super::cli::ConfigArgs;
 use super::{Failure, serve};
 use crate::app::App;
+use crate::backend::{ListQuery, Paging};
+use crate::ops::StatePlace;
 
 pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
     let config = serve::load(args)?;
@@ -24,6 +26,23 @@ pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
             Err(error) => {
                 failed += 1;
                 println!("store: FAILED: {}", crate::ops::chain(&error));
+            }
+        }
+        if let StatePlace::Bucket(bucket) = app.state() {
+            let query = ListQuery {
+                bucket: bucket.clone(),
+                prefix: None,
+                delimiter: None,
+                max_keys: Some(1),
+                headers: http::HeaderMap::new(),
+                paging: Paging::V2 { continuation_token: None, start_after: None, fetch_owner: None },
+            };
+            match app.store().backend().list_objects(query).await {
+                Ok(_) => println!("state bucket {bucket}: is there"),
+                Err(error) => {
+                    failed += 1;
+                    println!("state bucket {bucket}: FAILED: {}", crate::ops::chain(&error));
+                }
             }
         }
         if failed == 0 { Ok(()) } else { Err(Failure::Run(format!("{failed} of the checks failed"))) }

@@ -38,6 +38,11 @@ pub enum Command {
     ///
     /// Without them, credentials are made at the first start and kept. It prints what to paste into another terminal.
     Dev(DevArgs),
+    /// Clear away what ended multipart uploads left in the store.
+    ///
+    /// It reads the same settings as `serve`, and may run while instances do. Uploads that are under way are never touched. The server does
+    /// the same by itself every multipart.janitor_interval_secs.
+    Gc(GcArgs),
     /// Make a keyring file with a new master key.
     ///
     /// Without the file no object that was sealed under it can be opened again: keep a copy apart from the bucket.
@@ -124,6 +129,24 @@ pub struct DevArgs {
     /// The least important log line: error, warn, info, debug or trace.
     #[arg(long, default_value = "warn", value_name = "LEVEL")]
     pub log_level: String,
+}
+
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Say what would be removed, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Leave out what changed during the last so many seconds. Within it, a repeated CompleteMultipartUpload still gets its answer.
+    #[arg(long, default_value_t = crate::ops::multipart::janitor::REST.as_secs(), value_name = "SECONDS")]
+    pub older_than_secs: u64,
+    /// Look into this bucket only. May be repeated. Without it, all that the store lists, or the state bucket.
+    #[arg(long, value_name = "BUCKET")]
+    pub bucket: Vec<String>,
+    /// Print a JSON document in place of lines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 mod check;
 pub mod cli;
 mod dev;
+mod gc;
 mod healthcheck;
 mod keygen;
 mod serve;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dev(args) => dev::run(&args),
+        Command::Gc(args) => gc::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),

@@ -1,5 +1,6 @@
 //! The only place where concrete parts meet: a checked configuration becomes a running gateway.
 
+mod janitor;
 mod key_side;
 mod store_side;
 
@@ -14,14 +15,14 @@ use zeroize::Zeroizing;
 
 use crate::auth::{Identities, Identity, IdentityError};
 use crate::backend::forward::ForwardError;
-use crate::config::Config;
-use crate::format::layout;
+use crate::config::{self, Config};
 use crate::http::front::{FrontParts, s3_service};
 use crate::http::server::{Listener, Readiness, ServerSettings, serve_admin, serve_s3};
 use crate::http::tls::{self, TlsError};
 use crate::keys::{self, Keys, RuleError};
 use crate::observe::metrics as names;
-use crate::ops::{Footers, Gateway};
+use crate::ops::multipart::LARGE_PLAIN_MAX;
+use crate::ops::{Footers, Gateway, Multipart, StatePlace};
 
 pub use store_side::StoreSide;
 
@@ -102,6 +103,14 @@ impl App {
         &self.keys
     }
 
+    /// Where the state of multipart uploads lies.
+    pub fn state(&self) -> StatePlace {
+        match &self.config.multipart.state {
+            config::State::Bucket(name) => StatePlace::Bucket(name.to_string()),
+            config::State::Prefix(prefix) => StatePlace::Prefix(prefix.to_string()),
+        }
+    }
+
     /// The store, for proving it.
     pub fn store(&self) -> &StoreSide {
         &self.store
@@ -138,6 +147,8 @@ impl App {
                 keys.sweep().await;
             }
         });
+        let janitor = self.config.multipart.janitor_interval;
+        let janitor = janitor.map(|pause| tokio::task::spawn_local(janitor::run(self.store.clone(), self.state(), pause)));
         let proof = tokio::task::spawn_local(prove_until_ready(self.keys.clone(), self.store.clone(), readiness.clone()));
         tracing::info!(s3 = %addresses.s3, admin = %addresses.admin, tls = addresses.tls, "listening");
         started(addresses);
@@ -149,7 +160,7 @@ impl App {
             s3_handle.stop(true).await;
         });
         let ended = s3.wait().await.map_err(Error::Server);
-        for task in [proof, upkeep, stop] {
+        for task in [proof, upkeep, stop].into_iter().chain(janitor) {
             task.abort();
         }
         admin_handle.stop(false).await;
@@ -167,14 +178,17 @@ impl App {
         }))?;
         let footers = Arc::new(Footers::new(FOOTER_BYTES_MAX));
         let (store, keys) = (self.store.clone(), self.keys.clone());
+        let state = self.state();
+        let multipart = Arc::new(Multipart::new(state.clone(), self.config.multipart.put_bytes_max));
         Ok(move || {
-            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone());
+            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone()).with_multipart(multipart.clone());
             s3_service(FrontParts {
                 ops,
                 identities: identities.clone(),
                 forwarder: store.forwarder(),
                 region: None,
-                put_max: layout::REQUEST_MAX,
+                put_max: LARGE_PLAIN_MAX,
+                state: state.clone(),
             })
         })
     }

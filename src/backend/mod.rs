@@ -1,11 +1,13 @@
 //! The store behind the gateway: what we ask of it, and how it can fail.
 //!
 //! This room carries sealed bytes and headers. It never sees a key and never opens anything: a [`PutObject`] can only be made
-//! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `upload` their bodies, `forward` the re-signed
-//! raw requests for everything that never touches object data.
+//! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `multipart` and `buckets` more of
+//! them, `upload` their bodies, `forward` the re-signed raw requests for everything that never touches object data.
 
+mod buckets;
 mod error;
 pub mod forward;
+mod multipart;
 mod sdk;
 mod upload;
 
@@ -13,7 +15,11 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::HeaderMap;
 
+pub use buckets::{BucketPage, BucketsQuery, ListedBucket};
 pub use error::{Error, Refusal};
+pub use multipart::{
+    CompleteUpload, CompletedUpload, CreatedUpload, ListedUpload, PartPage, PutPart, StoredPart, Upload, UploadPage, UploadsQuery,
+};
 pub use sdk::{S3Backend, Settings};
 
 use crate::stream::SealedBody;

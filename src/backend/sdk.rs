@@ -52,10 +52,10 @@ pub struct Settings {
 /// Every worker makes its own: connections belong to the runtime that opened them.
 #[derive(Clone)]
 pub struct S3Backend {
-    client: Client,
+    pub(super) client: Client,
     /// The same without a limit for the answer, which would count the time of the whole body.
-    uploads: Client,
-    patience: Patience,
+    pub(super) uploads: Client,
+    pub(super) patience: Patience,
 }
 
 impl S3Backend {
@@ -250,7 +250,7 @@ impl S3Backend {
 
 /// Puts our headers onto the request before it is signed and keeps those of the answer before the SDK forgets them.
 #[derive(Clone, Debug)]
-struct Wire {
+pub(super) struct Wire {
     request: Arc<Vec<(HeaderName, String)>>,
     answer: Arc<Mutex<HeaderMap>>,
     /// The element that the document of a success has to be, where there is one.
@@ -258,13 +258,13 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(headers: HeaderMap) -> Result<Self, Error> {
+    pub(super) fn new(headers: HeaderMap) -> Result<Self, Error> {
         Self::expecting(None, headers)
     }
 
     /// The SDK reads any document, takes what it knows and misses nothing: a page of somebody else, or the first half of a listing,
     /// would pass for a short or empty listing, by which clients may delete files.
-    fn for_document(element: &'static str, headers: HeaderMap) -> Result<Self, Error> {
+    pub(super) fn for_document(element: &'static str, headers: HeaderMap) -> Result<Self, Error> {
         Self::expecting(Some(element), headers)
     }
 
@@ -353,7 +353,7 @@ fn header_map(response: &HttpResponse) -> HeaderMap {
     map
 }
 
-async fn finish<O, E>(
+pub(super) async fn finish<O, E>(
     sent: impl Future<Output = Result<O, SdkError<E, HttpResponse>>>,
     wire: &Wire,
 ) -> Result<(O, HeaderMap), Error>
@@ -423,12 +423,12 @@ fn receive(body: ByteStream, idle: Duration) -> Body {
 
 /// Names in listings are asked for URL-encoded, so that no key can break the XML; a store that ignores the wish sends them plain.
 #[derive(Clone, Copy)]
-struct Names {
-    encoded: bool,
+pub(super) struct Names {
+    pub(super) encoded: bool,
 }
 
 impl Names {
-    fn decode(self, name: String) -> Result<String, Error> {
+    pub(super) fn decode(self, name: String) -> Result<String, Error> {
         if !self.encoded {
             return Ok(name);
         }
@@ -449,7 +449,7 @@ fn entries(contents: Option<Vec<aws_sdk_s3::types::Object>>, names: Names) -> Re
                 etag: object.e_tag,
                 last_modified: object.last_modified.map(instant),
                 storage_class: object.storage_class.map(|class| class.as_str().to_owned()),
-                owner: object.owner.map(|owner| Owner { id: owner.id, display_name: owner.display_name }),
+                owner: object.owner.map(owner),
                 restore: object.restore_status.map(|state| RestoreState {
                     in_progress: state.is_restore_in_progress,
                     expiry: state.restore_expiry_date.map(instant),
@@ -459,11 +459,15 @@ fn entries(contents: Option<Vec<aws_sdk_s3::types::Object>>, names: Names) -> Re
         .collect()
 }
 
-fn prefixes(found: Option<Vec<aws_sdk_s3::types::CommonPrefix>>, names: Names) -> Result<Vec<String>, Error> {
+pub(super) fn prefixes(found: Option<Vec<aws_sdk_s3::types::CommonPrefix>>, names: Names) -> Result<Vec<String>, Error> {
     found.unwrap_or_default().into_iter().filter_map(|p| p.prefix).map(|p| names.decode(p)).collect()
 }
 
-fn instant(at: DateTime) -> (i64, u32) {
+pub(super) fn owner(owner: aws_sdk_s3::types::Owner) -> Owner {
+    Owner { id: owner.id, display_name: owner.display_name }
+}
+
+pub(super) fn instant(at: DateTime) -> (i64, u32) {
     (at.secs(), at.subsec_nanos())
 }
 

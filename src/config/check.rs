@@ -10,7 +10,8 @@ use super::setting::{Setting, Shown};
 use super::source::FileText;
 use super::values::*;
 use super::{
-    Admin, Backend, Client, Config, Credentials, DefaultRule, Key, KeyCache, KeySource, Listen, Log, Rule, Server, Tls, raw,
+    Admin, Backend, Client, Config, Credentials, DefaultRule, Key, KeyCache, KeySource, Listen, Log, Multipart, Rule, Server,
+    State, Tls, raw,
 };
 
 /// Checks everything, and gives a configuration only if nothing is wrong.
@@ -25,6 +26,7 @@ pub(super) fn config(raw: raw::Raw, mut shown: Vec<Shown>, mut problems: Problem
     let (keys, labels) = keys(raw.keys, p);
     let (default_rule, key_cache) = encryption(raw.encryption, &labels, p);
     let buckets = buckets(raw.buckets, default_rule.as_ref(), &labels, p);
+    let multipart = multipart(raw.multipart, p);
     let clients = clients(raw.clients, raw.top.clients_file, &mut shown, p);
     let log = raw.log.format.value.zip(raw.log.level.value).map(|(format, level)| Log { format, level });
     let config = || {
@@ -36,6 +38,7 @@ pub(super) fn config(raw: raw::Raw, mut shown: Vec<Shown>, mut problems: Problem
             keys: keys?,
             key_cache: key_cache?,
             buckets: buckets?,
+            multipart: multipart?,
             clients: clients?,
             log: log?,
             default_rule: default_rule?,
@@ -350,6 +353,24 @@ fn refuse_sharing(scope: &Scope, members: &[Member], is_named: impl Fn(&str) -> 
             member.scope.refuse(p, format!("the scope `{scope}` is also that of the bucket `{other}`"), advice);
         }
     }
+}
+
+fn multipart(raw: raw::Multipart, p: &mut Problems) -> Option<Multipart> {
+    if raw.state_bucket.is_given() && raw.state_prefix.is_given() {
+        raw.state_prefix.refuse(p, format!("{} is set too", raw.state_bucket.key), "keep one of the two");
+        return None;
+    }
+    let state = match raw.state_bucket.is_given() {
+        true => State::Bucket(raw.state_bucket.value?),
+        false if raw.state_prefix.is_given() => State::Prefix(raw.state_prefix.value?),
+        false => State::Prefix(".ciphergate/".parse().ok()?),
+    };
+    let interval = raw.janitor_interval_secs.value?.get();
+    Some(Multipart {
+        state,
+        put_bytes_max: raw.put_bytes_max.value?.get(),
+        janitor_interval: (interval > 0).then(|| Duration::from_secs(interval)),
+    })
 }
 
 fn clients(

@@ -27,7 +27,7 @@ pub use problem::{Origin, Problem, Problems};
 pub use secret::{FileError, Secret, check_private_file};
 pub use source::{Override, Sources};
 pub use values::{
-    AccessKeyId, BucketName, ClientName, Endpoint, KeyArn, KeyMode, Label, LogFormat, LogLevel, Region, Scope, Suite,
+    AccessKeyId, BucketName, ClientName, Endpoint, KeyArn, KeyMode, Label, LogFormat, LogLevel, Region, Scope, StatePrefix, Suite,
 };
 
 /// A configuration that has been checked. Its `Display` is the effective settings as TOML with the origin of each, secrets redacted.
@@ -42,6 +42,7 @@ pub struct Config {
     pub key_cache: KeyCache,
     /// Buckets that differ from the default; [`Config::rule`] is what decides.
     pub buckets: BTreeMap<BucketName, Rule>,
+    pub multipart: Multipart,
     /// At least one, with distinct names and access keys.
     pub clients: Vec<Client>,
     pub log: Log,
@@ -171,6 +172,24 @@ impl DefaultRule {
         let Self { key, suite, mode, hash_key_names } = self.clone();
         Rule { scope, share_scope: false, key, suite, mode, hash_key_names }
     }
+}
+
+/// Multipart uploads.
+#[derive(Debug)]
+pub struct Multipart {
+    pub state: State,
+    /// The largest PutObject that is stored in one piece, in plaintext bytes.
+    pub put_bytes_max: u64,
+    /// `None`: the server clears nothing away by itself.
+    pub janitor_interval: Option<Duration>,
+}
+
+/// Where the state of uploads lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    Bucket(BucketName),
+    /// In the bucket that the upload is for.
+    Prefix(StatePrefix),
 }
 
 /// Someone who may use the gateway.

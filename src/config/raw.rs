@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub keys: Vec<Key>,
     pub encryption: Encryption,
     pub buckets: BTreeMap<String, Bucket>,
+    pub multipart: Multipart,
     pub clients: Vec<Client>,
     pub log: Log,
 }
@@ -36,6 +37,7 @@ pub(super) const SECTIONS: &[About] = &[
     About::of::<Key>("keys"),
     About::of::<Encryption>("encryption"),
     About::of::<Bucket>("buckets"),
+    About::of::<Multipart>("multipart"),
     About::of::<Client>("clients"),
     About::of::<Log>("log"),
 ];
@@ -53,6 +55,7 @@ impl Raw {
             keys: reader.list(&mut root, "keys"),
             encryption: reader.section(&mut root, "encryption"),
             buckets: reader.map(&mut root, "buckets"),
+            multipart: reader.section(&mut root, "multipart"),
             clients: reader.list(&mut root, "clients"),
             log: reader.section(&mut root, "log"),
             top: reader.top(root),
@@ -213,6 +216,24 @@ section! {
         mode: KeyMode, Optional = r#""shared""#;
         /// In place of encryption.hash_key_names.
         hash_key_names: bool, Optional = "true";
+    }
+}
+
+section! {
+    /// Multipart uploads. While one is under way the gateway keeps a small record of it in the store, and its last part if that is shorter
+    /// than 5 MiB. Everything there is sealed; no instance keeps anything in memory.
+    Multipart {
+        /// A bucket of its own for the state of uploads: recommended, without versioning and Object Lock, and with no lifecycle rule that is
+        /// shorter than the longest upload. It must exist. Clients cannot see or use it.
+        state_bucket: BucketName, Optional = r#""ciphergate-state""#;
+        /// Without a state bucket, the state lies in the bucket that the upload is for, under this prefix, `.ciphergate/` if none is
+        /// set. Clients cannot see or use keys that begin with it. Change it only while no upload is under way, after `ciphergate gc`.
+        state_prefix: StatePrefix, Instead = r#"".ciphergate/""#;
+        /// A PutObject of more bytes than this is written to the store as a multipart upload. The default is the most that fits into one
+        /// request of 5 GiB.
+        put_bytes_max: Whole<5_242_880, 5_367_251_216>, Default = "5367251216";
+        /// How often each instance clears away what ended uploads left, in seconds; 0 leaves it to `ciphergate gc`.
+        janitor_interval_secs: Whole<0, 604_800>, Default = "3600";
     }
 }
 

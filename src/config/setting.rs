@@ -30,6 +30,8 @@ impl Value for LogFormat {}
 impl Value for LogLevel {}
 impl Value for Label {}
 impl Value for Scope {}
+impl Value for BucketName {}
+impl Value for StatePrefix {}
 impl Value for AccessKeyId {}
 impl Value for ClientName {}
 impl Value for Region {}

@@ -134,6 +134,18 @@ checked_text! {
 }
 
 checked_text! {
+    /// Where the state of multipart uploads lies in a bucket: 2 to 100 of `A-Z`, `a-z`, `0-9`, `.`, `_`, `-`, `/`, with a slash at the end only
+    /// or between names.
+    StatePrefix, |text| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+        match made_of(text, 2..=100, allowed) && text.ends_with('/') && !text.starts_with('/') && !text.contains("//") {
+            true => Ok(()),
+            false => Err(format!("`{text}` is not a prefix for state: 2 to 100 of A-Z, a-z, 0-9, ., _, - and /, with a slash last and none first")),
+        }
+    }
+}
+
+checked_text! {
     /// A bucket name by S3's rules: 3 to 63 of `a-z`, `0-9`, `.`, `-`, with a letter or digit at either end.
     BucketName, |text| match is_bucket_name(text) {
         true => Ok(()),

@@ -19,12 +19,15 @@ use crate::auth::{Gate, Identities};
 use crate::backend::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder};
 use crate::observe::request::RequestRecord;
 use crate::observe::request_id::RequestId;
-use crate::ops::{self, refusal_of, verify_document};
+use crate::ops::{self, StatePlace, refusal_of, verify_document};
 
 /// The longest document that is forwarded, in bytes. The largest there is (a lifecycle configuration of 1,000 rules) is smaller.
 const FORWARD_BODY_MAX: usize = 1024 * 1024;
 /// The longest list of keys to delete, in bytes: 1,000 keys of 1,024 bytes, escaped and with their elements around them.
 const DELETE_BODY_MAX: usize = 4 * 1024 * 1024;
+/// The longest document that a typed operation reads, in bytes: a list of 10,000 parts, each with an ETag that holds a receipt, and a
+/// checksum, has about 500 bytes a line.
+const DOCUMENT_MAX: usize = 8 * 1024 * 1024;
 /// The longest signed chunk of an aws-chunked body, in bytes. A chunk is held until its signature is checked; clients use 64 KiB
 /// to 1 MiB.
 const SIGNED_CHUNK_MAX: usize = 8 * 1024 * 1024;
@@ -40,6 +43,8 @@ pub struct FrontParts<S> {
     pub region: Option<Region>,
     /// The longest object of a single upload, in bytes.
     pub put_max: u64,
+    /// What no client may name.
+    pub state: StatePlace,
 }
 
 /// Puts the S3 service of one worker together: authentication and decoding by the protocol library, then the checks of
@@ -48,7 +53,7 @@ pub struct FrontParts<S> {
 pub fn s3_service<S: S3 + Clone>(parts: FrontParts<S>) -> S3Service {
     let mut config = S3Config::default();
     config.put_object_max_size = Some(parts.put_max);
-    config.xml_max_body_size = DELETE_BODY_MAX;
+    config.xml_max_body_size = DOCUMENT_MAX;
     config.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_MAX;
     config.expected_region = parts.region;
     config.sig_v4_allowed_services = vec!["s3".to_owned()];
@@ -68,7 +73,7 @@ pub fn s3_service<S: S3 + Clone>(parts: FrontParts<S>) -> S3Service {
     outer.set_config(config);
     outer.set_auth(parts.identities);
     outer.set_access(gate.clone());
-    outer.set_route(Front { gate, forwarder: parts.forwarder, inner: inner.build() });
+    outer.set_route(Front { gate, forwarder: parts.forwarder, inner: inner.build(), state: parts.state });
     outer.build()
 }
 
@@ -78,6 +83,7 @@ struct Front {
     forwarder: Forwarder,
     /// The typed operations without authentication, for requests that are put right after their signature was checked.
     inner: S3Service,
+    state: StatePlace,
 }
 
 /// Requests of the sealed way that the protocol library would answer wrongly as they are.
@@ -99,7 +105,7 @@ impl S3Route for Front {
             }
         };
         extensions.insert(ExpectedOperation(classified.operation));
-        classified.verdict != Ok(Way::Sealed) || needs_repair(&classified, headers)
+        classified.verdict != Ok(Way::Sealed) || self.is_hidden(&classified, headers) || needs_repair(&classified, headers)
     }
 
     async fn check_access(&self, req: &mut S3Request<Body>) -> S3Result<()> {
@@ -115,6 +121,9 @@ impl S3Route for Front {
         let Some(classified) = req.extensions.get::<Arc<Classified>>().cloned() else {
             return Err(S3Error::new(S3ErrorCode::InternalError));
         };
+        if self.is_hidden(&classified, &req.headers) {
+            return Err(ops::Error::Reserved.into_s3());
+        }
         match &classified.verdict {
             Ok(Way::Sealed) => self.repair(req, &classified).await,
             Ok(Way::Forward) => self.forward(req, &classified).await,
@@ -127,6 +136,18 @@ impl S3Route for Front {
 }
 
 impl Front {
+    /// Whether a request names something that is the gateway's own, as its target or as the source of a copy.
+    fn is_hidden(&self, classified: &Classified, headers: &HeaderMap) -> bool {
+        let target = &classified.target;
+        let source = || {
+            let text = headers.get("x-amz-copy-source")?.to_str().ok()?;
+            let text = percent_encoding::percent_decode_str(text.split('?').next().unwrap_or(text)).decode_utf8().ok()?;
+            let (bucket, key) = text.strip_prefix('/').unwrap_or(&text).split_once('/')?;
+            Some(self.state.hides(bucket, Some(key)))
+        };
+        target.bucket().is_some_and(|bucket| self.state.hides(bucket, target.key())) || source().unwrap_or(false)
+    }
+
     async fn forward(&self, mut req: S3Request<Body>, classified: &Classified) -> S3Result<S3Response<Body>> {
         let body = read_document(&mut req, FORWARD_BODY_MAX).await?;
         let record = req.extensions.get::<RequestRecord>();

@@ -176,18 +176,18 @@ const TABLE: &[Row] = &[
     row("DeleteObjects", Sealed, "POST", Bucket, &["delete"], NONE),
     row("ListObjects", Sealed, "GET", Bucket, NONE, LIST_V1),
     row("ListObjectsV2", Sealed, "GET", Bucket, &["list-type"], LIST_V2),
+    row("CreateMultipartUpload", Sealed, "POST", Object, &["uploads"], NONE),
+    with("x-amz-copy-source", row("UploadPartCopy", Sealed, "PUT", Object, &["partNumber", "uploadId"], NONE)),
+    row("UploadPart", Sealed, "PUT", Object, &["partNumber", "uploadId"], NONE),
+    row("CompleteMultipartUpload", Sealed, "POST", Object, &["uploadId"], NONE),
+    row("AbortMultipartUpload", Sealed, "DELETE", Object, &["uploadId"], NONE),
+    row("ListParts", Sealed, "GET", Object, &["uploadId"], &["encoding-type", "max-parts", "part-number-marker"]),
+    row("ListMultipartUploads", Sealed, "GET", Bucket, &["uploads"],
+        &["delimiter", "encoding-type", "key-marker", "max-uploads", "prefix", "upload-id-marker"]),
 
     // Object data, of a later stage.
     row("GetObject", Later, "GET", Object, &["partNumber"], READ),
     row("HeadObject", Later, "HEAD", Object, &["partNumber"], READ),
-    row("CreateMultipartUpload", Later, "POST", Object, &["uploads"], NONE),
-    with("x-amz-copy-source", row("UploadPartCopy", Later, "PUT", Object, &["partNumber", "uploadId"], NONE)),
-    row("UploadPart", Later, "PUT", Object, &["partNumber", "uploadId"], NONE),
-    row("CompleteMultipartUpload", Later, "POST", Object, &["uploadId"], NONE),
-    row("AbortMultipartUpload", Later, "DELETE", Object, &["uploadId"], NONE),
-    row("ListParts", Later, "GET", Object, &["uploadId"], &["encoding-type", "max-parts", "part-number-marker"]),
-    row("ListMultipartUploads", Later, "GET", Bucket, &["uploads"],
-        &["delimiter", "encoding-type", "key-marker", "max-uploads", "prefix", "upload-id-marker"]),
     row("ListObjectVersions", Later, "GET", Bucket, &["versions"],
         &["delimiter", "encoding-type", "key-marker", "max-keys", "prefix", "version-id-marker"]),
     row("PostObject", Later, "POST", Bucket, NONE, NONE),
@@ -203,10 +203,10 @@ const TABLE: &[Row] = &[
     row("CreateSession", Later, "GET", Bucket, &["session"], NONE),
 
     // Buckets and what hangs on them.
-    row("ListBuckets", Forward, "GET", Service, NONE, &["bucket-region", "continuation-token", "max-buckets", "prefix"]),
+    row("ListBuckets", Sealed, "GET", Service, NONE, &["bucket-region", "continuation-token", "max-buckets", "prefix"]),
     row("CreateBucket", Forward, "PUT", Bucket, NONE, NONE),
     row("HeadBucket", Forward, "HEAD", Bucket, NONE, NONE),
-    row("DeleteBucket", Forward, "DELETE", Bucket, NONE, NONE),
+    row("DeleteBucket", Sealed, "DELETE", Bucket, NONE, NONE),
     row("GetBucketLocation", Forward, "GET", Bucket, &["location"], NONE),
     row("GetBucketAcl", Forward, "GET", Bucket, &["acl"], NONE),
     row("PutBucketAcl", Forward, "PUT", Bucket, &["acl"], NONE),
@@ -366,7 +366,7 @@ fn judge(method: &Method, uri: &Uri, headers: &HeaderMap, found: &mut Classified
         check_hoisted(row, found, headers)?;
         // Both turn an upload into something else; a row that gives them a meaning has been found by it already.
         for name in ["x-amz-copy-source", "x-amz-rename-source"] {
-            if headers.contains_key(name) {
+            if row.header != Some(name) && headers.contains_key(name) {
                 return Err(Refusal::HeaderNotAllowed(name));
             }
         }
@@ -379,7 +379,7 @@ fn check_hoisted(row: &Row, found: &Classified, headers: &HeaderMap) -> Result<(
         if name == RESERVED_HEADER {
             return Err(Refusal::ReservedMetadata);
         }
-        let metadata = row.operation == "PutObject" && name.starts_with("x-amz-meta-");
+        let metadata = matches!(row.operation, "PutObject" | "CreateMultipartUpload") && name.starts_with("x-amz-meta-");
         if row.way != Sealed || !found.presigned || !(metadata || HOISTABLE.contains(&name.as_str())) {
             return Err(Refusal::UnknownParameter(name.as_str().into()));
         }

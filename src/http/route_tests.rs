@@ -122,7 +122,24 @@ fn sealed_and_forwarded_are_exactly_these() {
     };
     assert_eq!(
         names(Sealed),
-        ["DeleteObject", "DeleteObjects", "GetObject", "HeadObject", "ListObjects", "ListObjectsV2", "PutObject"]
+        [
+            "AbortMultipartUpload",
+            "CompleteMultipartUpload",
+            "CreateMultipartUpload",
+            "DeleteBucket",
+            "DeleteObject",
+            "DeleteObjects",
+            "GetObject",
+            "HeadObject",
+            "ListBuckets",
+            "ListMultipartUploads",
+            "ListObjects",
+            "ListObjectsV2",
+            "ListParts",
+            "PutObject",
+            "UploadPart",
+            "UploadPartCopy"
+        ]
     );
     // What goes forward must not be able to carry object data either way.
     for operation in names(Forward) {
@@ -208,7 +225,13 @@ fn headers_that_change_an_operation_are_never_dropped() {
     assert_eq!(with("PUT", "/bucket/key", "x-amz-copy-source").operation, "CopyObject");
     assert_eq!(with("PUT", "/bucket/key?partNumber=1&uploadId=u", "x-amz-copy-source").operation, "UploadPartCopy");
     assert_eq!(with("PUT", "/bucket/key", "x-amz-write-offset-bytes").operation, "AppendObject");
-    for (method, uri) in [("PUT", "/bucket/key?tagging"), ("GET", "/bucket/key"), ("PUT", "/bucket"), ("DELETE", "/bucket/key")] {
+    for (method, uri) in [
+        ("PUT", "/bucket/key?tagging"),
+        ("GET", "/bucket/key"),
+        ("PUT", "/bucket"),
+        ("DELETE", "/bucket/key"),
+        ("POST", "/bucket/key?uploads"),
+    ] {
         assert_eq!(
             with(method, uri, "x-amz-copy-source").verdict,
             Err(Refusal::HeaderNotAllowed("x-amz-copy-source")),

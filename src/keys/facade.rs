@@ -105,6 +105,13 @@ impl Keys {
         Ok(FreshObject { envelope, keys })
     }
 
+    /// The id of one attempt to upload a part: 16 bytes that nobody has used before, nor ever will (FORMAT section 5).
+    pub fn part_id(&self) -> Result<[u8; 16], Error> {
+        let mut id = [0; 16];
+        self.sources.random.fill(&mut id)?;
+        Ok(id)
+    }
+
     /// The keys of a stored object, if its envelope was made for this bucket and key under a configured label. The commitment is
     /// checked whether or not the key-encryption key comes from the cache.
     pub async fn open(&self, bucket: &str, key: &str, envelope: &Envelope) -> Result<ObjectKeys, Error> {

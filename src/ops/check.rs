@@ -13,8 +13,9 @@ use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256, Sha512, XxHash3, XxHash64, XxHash128};
 
 use super::Error;
-use crate::format::{ChecksumAlgorithm, ChecksumKind, Footer, ObjectChecksum};
-use crate::stream::{self, FooterFacts, PlainCheck};
+use crate::format::{ChecksumAlgorithm, ChecksumBytes, ChecksumKind, Footer, ObjectChecksum};
+use crate::stream::{FooterFacts, PlainCheck};
+use crate::{format, stream};
 
 const CHECKSUM_PREFIX: &str = "x-amz-checksum-";
 
@@ -42,6 +43,8 @@ pub struct BodyCheck {
     hasher: ChecksumHasher,
     content_md5: Option<Vec<u8>>,
     checksum: Option<(ChecksumAlgorithm, Declared)>,
+    /// What the receipt of a part records, whatever the client declared.
+    recorded: Option<ChecksumAlgorithm>,
     /// Framed bodies end with a trailer block, even if it is empty: without it the final chunk is missing.
     must_end_with_trailer: Option<TrailingHeaders>,
     verified: Arc<OnceLock<ObjectChecksum>>,
@@ -67,7 +70,29 @@ impl BodyCheck {
         if let Some((algorithm, _)) = &checksum {
             enable(&mut hasher, *algorithm);
         }
-        Ok(Self { hasher, content_md5, checksum, must_end_with_trailer, verified: Arc::default() })
+        Ok(Self { hasher, content_md5, checksum, recorded: None, must_end_with_trailer, verified: Arc::default() })
+    }
+
+    /// The same for a part of an upload. Its verdict gives the checksum of the upload's algorithm.
+    ///
+    /// # Errors
+    /// As [`BodyCheck::new`].
+    pub fn for_part(
+        headers: &HeaderMap,
+        trailers: Option<TrailingHeaders>,
+        recorded: Option<ChecksumAlgorithm>,
+    ) -> Result<Self, Error> {
+        let mut check = Self::new(headers, trailers)?;
+        if let Some(algorithm) = recorded {
+            enable(&mut check.hasher, algorithm);
+            check.recorded = recorded;
+        }
+        Ok(check)
+    }
+
+    /// The algorithm of the checksum that the client sends along.
+    pub fn declared(&self) -> Option<ChecksumAlgorithm> {
+        self.checksum.as_ref().map(|(algorithm, _)| *algorithm)
     }
 
     /// The client's checksum, there once the body has been verified.
@@ -108,7 +133,45 @@ impl PlainCheck for BodyCheck {
             let _ = self.verified.set(checksum);
             facts.checksum = Some(checksum);
         }
+        if let Some(algorithm) = self.recorded {
+            let computed = decode(computed_sum(&sums, algorithm)).unwrap_or_default();
+            facts.checksum = Some(ObjectChecksum::full_object(algorithm, &computed)?);
+        }
         Ok(facts)
+    }
+}
+
+/// The checksum of one part of a body, in the algorithm of the whole body's, if it has one.
+pub struct PartSum {
+    hasher: ChecksumHasher,
+    algorithm: Option<ChecksumAlgorithm>,
+    sum: Arc<OnceLock<ChecksumBytes>>,
+}
+
+impl PartSum {
+    /// And where the checksum will be found once the part is finished.
+    pub fn new(algorithm: Option<ChecksumAlgorithm>) -> (Self, Arc<OnceLock<ChecksumBytes>>) {
+        let mut hasher = ChecksumHasher::default();
+        if let Some(algorithm) = algorithm {
+            enable(&mut hasher, algorithm);
+        }
+        let sum = Arc::new(OnceLock::new());
+        (Self { hasher, algorithm, sum: sum.clone() }, sum)
+    }
+
+    pub fn update(&mut self, plain: &[u8]) {
+        self.hasher.update(plain);
+    }
+
+    /// # Errors
+    /// A checksum that is longer than any may be.
+    pub fn finish(&mut self) -> Result<(), format::Error> {
+        if let Some(algorithm) = self.algorithm {
+            let sums = std::mem::take(&mut self.hasher).finalize();
+            let bytes = decode(computed_sum(&sums, algorithm)).unwrap_or_default();
+            let _ = self.sum.set(ChecksumBytes::new(&bytes)?);
+        }
+        Ok(())
     }
 }
 
@@ -133,16 +196,53 @@ pub fn checksum_headers(checksum: &ObjectChecksum) -> Vec<(HeaderName, HeaderVal
     headers_of(checksum.algorithm(), BASE64.encode(checksum.value()), "FULL_OBJECT")
 }
 
-/// The headers that show the checksum in an opened footer: the client's own, or the CRC64NVME that S3 computes when it gave none.
+/// The header that shows the checksum of a part.
+pub fn value_header(checksum: &ObjectChecksum) -> (HeaderName, HeaderValue) {
+    let mut headers = checksum_headers(checksum);
+    headers.swap_remove(0)
+}
+
+/// The headers that show the checksum in an opened footer.
 pub fn shown_checksum(footer: &Footer) -> Vec<(HeaderName, HeaderValue)> {
-    match (&footer.checksum, footer.crc64) {
-        (Some(checksum), _) => match checksum.kind() {
-            ChecksumKind::FullObject => checksum_headers(checksum),
-            ChecksumKind::Composite => headers_of(checksum.algorithm(), composite(checksum.algorithm(), footer), "COMPOSITE"),
-        },
-        (None, Some(crc)) => headers_of(ChecksumAlgorithm::Crc64Nvme, BASE64.encode(&crc.to_be_bytes()), "FULL_OBJECT"),
-        (None, None) => Vec::new(),
+    match shown_value(footer) {
+        Some((algorithm, ChecksumKind::FullObject, value)) => headers_of(algorithm, value, "FULL_OBJECT"),
+        Some((algorithm, ChecksumKind::Composite, value)) => headers_of(algorithm, value, "COMPOSITE"),
+        None => Vec::new(),
     }
+}
+
+/// The checksum that an opened footer shows: the client's own, or the CRC64NVME that S3 computes when it gave none. As S3 writes it.
+pub fn shown_value(footer: &Footer) -> Option<(ChecksumAlgorithm, ChecksumKind, String)> {
+    match (&footer.checksum, footer.crc64) {
+        (Some(checksum), _) => {
+            let value = match checksum.kind() {
+                ChecksumKind::FullObject => BASE64.encode(checksum.value()),
+                ChecksumKind::Composite => composite(checksum.algorithm(), footer),
+            };
+            Some((checksum.algorithm(), checksum.kind(), value))
+        }
+        (None, Some(crc)) => Some((ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject, BASE64.encode(&crc.to_be_bytes()))),
+        (None, None) => None,
+    }
+}
+
+/// The checksums of an object that a request names in its headers, as they stand there. For requests whose body is not the object.
+///
+/// # Errors
+/// `InvalidRequest` for names that are no algorithm's.
+pub fn take_checksums(headers: &HeaderMap) -> Result<Vec<(ChecksumAlgorithm, String)>, Error> {
+    let mut found = Vec::new();
+    for (name, value) in headers.iter().filter(|(name, _)| is_value(name.as_str())) {
+        let algorithm = algorithm_of(name.as_str()).ok_or(Error::InvalidRequest("The checksum algorithm is not known"))?;
+        found.push((algorithm, String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    }
+    Ok(found)
+}
+
+/// Whether a header of the family holds a checksum, and not something about one.
+fn is_value(name: &str) -> bool {
+    name.starts_with(CHECKSUM_PREFIX)
+        && !matches!(name, "x-amz-checksum-mode" | "x-amz-checksum-type" | "x-amz-checksum-algorithm")
 }
 
 /// The checksum of the parts' checksums, with their number behind it, as S3 shows it.
@@ -165,7 +265,8 @@ fn header_name(algorithm: ChecksumAlgorithm) -> String {
     format!("{CHECKSUM_PREFIX}{}", algorithm.name().to_ascii_lowercase())
 }
 
-fn now_ms() -> u64 {
+/// Milliseconds since the epoch.
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -194,9 +295,7 @@ fn declared_checksum(
     let mut found = Vec::new();
     for (name, value) in headers {
         let text = name.as_str();
-        if !text.starts_with(CHECKSUM_PREFIX)
-            || matches!(text, "x-amz-checksum-mode" | "x-amz-checksum-type" | "x-amz-checksum-algorithm")
-        {
+        if !is_value(text) {
             continue;
         }
         let algorithm = algorithm_of(text).ok_or(Error::InvalidRequest("The checksum algorithm is not known"))?;

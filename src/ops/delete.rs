@@ -6,7 +6,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response};
 
 use super::{Error, Gateway, headers};
-use crate::backend::{DeleteMany, DeleteOne, ObjectName, Select};
+use crate::backend::{DeleteMany, DeleteOne, DeletedMany, ObjectName, Select};
 
 /// S3's limit of lines in one DeleteObjects request.
 const LINES_MAX: usize = 1000;
@@ -26,7 +26,18 @@ impl Gateway {
             return Err(Error::InvalidRequest("A DeleteObjects request names 1 to 1000 objects"));
         }
         let mut objects = Vec::with_capacity(lines.len());
+        let mut refused = Vec::new();
         for line in lines {
+            if let Err(reserved) = self.multipart.place.admit(&req.input.bucket, &line.key) {
+                let message = Some(reserved.to_string());
+                refused.push(DeleteLineError {
+                    key: Some(line.key),
+                    version_id: line.version_id,
+                    code: Some("AccessDenied".into()),
+                    message,
+                });
+                continue;
+            }
             if line.size.is_some() || line.last_modified_time.is_some() {
                 return Err(Error::NotImplemented("Deleting by size or time is not implemented"));
             }
@@ -39,7 +50,8 @@ impl Gateway {
         let sent = headers::for_read(&req.headers, &req.extensions)?;
         let many =
             DeleteMany { bucket: req.input.bucket, headers: sent, quiet: req.input.delete.quiet.unwrap_or(false), objects };
-        let answer = self.backend.delete_objects(many).await?;
+        // The store refuses an empty list.
+        let answer = if many.objects.is_empty() { DeletedMany::default() } else { self.backend.delete_objects(many).await? };
         let output = DeleteObjectsOutput {
             deleted: Some(
                 answer
@@ -63,6 +75,7 @@ impl Gateway {
                         code: line.code,
                         message: line.message,
                     })
+                    .chain(refused)
                     .collect(),
             ),
             ..DeleteObjectsOutput::default()

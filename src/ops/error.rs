@@ -6,6 +6,7 @@
 use s3s::{S3Error, S3ErrorCode};
 
 use super::check::Mismatch;
+use super::multipart::Refused;
 use super::received::{incomplete_body, refusal_of};
 use crate::backend::{self, Refusal};
 use crate::{format, keys, stream};
@@ -33,6 +34,12 @@ pub enum Error {
     InvalidRange { plain_len: u64 },
     #[error("{0}")]
     NotImplemented(&'static str),
+    /// A multipart upload cannot be served as asked.
+    #[error(transparent)]
+    Upload(#[from] Refused),
+    /// The name belongs to the gateway itself.
+    #[error("This name is reserved for the gateway's own use.")]
+    Reserved,
     /// The object in the store is not what this gateway wrote under this name.
     #[error("the object failed its integrity check")]
     Integrity(#[source] BoxError),
@@ -64,6 +71,8 @@ impl Error {
             Self::MetadataTooLarge { .. } => S3Error::with_message(S3ErrorCode::MetadataTooLarge, self.to_string()),
             Self::InvalidRange { plain_len } => invalid_range(plain_len),
             Self::NotImplemented(text) => S3Error::with_message(S3ErrorCode::NotImplemented, text),
+            Self::Upload(refused) => refused.to_s3(),
+            Self::Reserved => S3Error::with_message(S3ErrorCode::AccessDenied, self.to_string()),
             Self::Integrity(cause) => {
                 tracing::error!(cause = %chain(&*cause), "an object failed its integrity check");
                 metrics::counter!(crate::observe::metrics::INTEGRITY_FAILURES).increment(1);

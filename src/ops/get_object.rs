@@ -108,7 +108,7 @@ impl Gateway {
 }
 
 /// One GetObject under way.
-struct Read<'a> {
+pub(super) struct Read<'a> {
     gateway: &'a Gateway,
     object: ObjectName,
     version_id: Option<String>,
@@ -121,16 +121,30 @@ struct Read<'a> {
 }
 
 /// An object whose first bytes have been opened.
-struct Opened {
-    headers: HeaderMap,
+pub(super) struct Opened {
+    pub(super) headers: HeaderMap,
     plain_len: u64,
-    range: Option<(u64, u64)>,
+    pub(super) range: Option<(u64, u64)>,
     checksum: Vec<(HeaderName, HeaderValue)>,
-    body: PlainBody,
+    pub(super) body: PlainBody,
+}
+
+impl<'a> Read<'a> {
+    /// A read for the gateway's own use.
+    pub(super) fn of_range(
+        gateway: &'a Gateway,
+        object: ObjectName,
+        version_id: Option<String>,
+        conditions: HeaderMap,
+        guards: HeaderMap,
+        wanted: Wanted,
+    ) -> Self {
+        Self { gateway, object, version_id, conditions, guards, wanted, if_range: None, checksum_wanted: false }
+    }
 }
 
 impl Read<'_> {
-    async fn run(self) -> Result<Opened, Error> {
+    pub(super) async fn run(self) -> Result<Opened, Error> {
         let (headers, mut body) = self.ask().await?;
         let stored = Stored::read(&headers)?;
         let span = if body.is_some() { sent_span(&headers) } else { None };
@@ -314,7 +328,7 @@ impl Stream for TakeThenDrain {
 }
 
 /// Opened bytes on their way to the client. An error in it ends the connection, never the body.
-struct PlainBody {
+pub(super) struct PlainBody {
     first: Option<Bytes>,
     rest: OpenedBody,
     left: u64,
@@ -322,6 +336,11 @@ struct PlainBody {
 }
 
 impl PlainBody {
+    /// Bytes to come.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
     async fn begin(mut rest: OpenedBody, object: &ObjectName) -> Result<Self, Error> {
         let left = rest.plain_len().get();
         let first = match rest.next().await {

@@ -82,6 +82,63 @@ pub fn for_write(client: &HeaderMap, extensions: &Extensions, envelope_text: &st
     Ok(out)
 }
 
+/// Headers of a CreateMultipartUpload as the store gets them: as [`for_write`], but conditions count when the upload is completed.
+///
+/// # Errors
+/// As [`for_write`].
+pub fn for_create(client: &HeaderMap, extensions: &Extensions, envelope_text: &str) -> Result<HeaderMap, Error> {
+    let mut out = for_write(client, extensions, envelope_text)?;
+    out.remove(IF_MATCH);
+    out.remove(IF_NONE_MATCH);
+    Ok(out)
+}
+
+/// Headers of a CompleteMultipartUpload as the store gets them: conditions and guards.
+///
+/// # Errors
+/// Conditions that are no header values.
+pub fn for_complete(client: &HeaderMap, extensions: &Extensions) -> Result<HeaderMap, Error> {
+    let mut out = guards(client, extensions);
+    carry_conditions(client, &mut out, &[IF_MATCH, IF_NONE_MATCH])?;
+    Ok(out)
+}
+
+/// Headers of an AbortMultipartUpload as the store gets them.
+pub fn for_abort(client: &HeaderMap, extensions: &Extensions) -> HeaderMap {
+    let mut out = guards(client, extensions);
+    carry(client, &mut out, "x-amz-if-match-initiated-time");
+    out
+}
+
+/// Headers for reading the source of a copy, from those of the copy: conditions and guards together, and guards alone.
+///
+/// # Errors
+/// As [`for_read`].
+pub fn for_copy_source(client: &HeaderMap, extensions: &Extensions) -> Result<(HeaderMap, HeaderMap), Error> {
+    refuse_foreign_encryption(client)?;
+    let mut source = HeaderMap::new();
+    for (from, to) in [
+        ("x-amz-copy-source-if-match", "if-match"),
+        ("x-amz-copy-source-if-none-match", "if-none-match"),
+        ("x-amz-copy-source-if-modified-since", "if-modified-since"),
+        ("x-amz-copy-source-if-unmodified-since", "if-unmodified-since"),
+        ("x-amz-source-expected-bucket-owner", EXPECTED_BUCKET_OWNER),
+        (REQUEST_PAYER, REQUEST_PAYER),
+    ] {
+        if let Some(value) = client.get(from) {
+            source.insert(HeaderName::from_static(to), value.clone());
+        }
+    }
+    Ok((for_read(&source, extensions)?, guards(&source, extensions)))
+}
+
+/// A key as it stands in the path of a URL.
+pub fn in_path(key: &str) -> String {
+    const KEPT: &percent_encoding::AsciiSet =
+        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+    percent_encoding::utf8_percent_encode(key, KEPT).to_string()
+}
+
 /// Headers of a read or delete as the store gets them: conditions and guards, never a range (ranges are ours).
 ///
 /// # Errors

@@ -30,7 +30,7 @@ impl Gateway {
             headers: headers::guards(&req.headers, &req.extensions),
             paging: Paging::V1 { marker: asked.marker.clone() },
         };
-        let page = self.backend.list_objects(query).await?;
+        let page = self.list_visible(query).await?;
         let (headers, shown) = show(page, names);
         let output = ListObjectsOutput {
             name: Some(asked.bucket),
@@ -63,7 +63,7 @@ impl Gateway {
                 fetch_owner: asked.fetch_owner,
             },
         };
-        let page = self.backend.list_objects(query).await?;
+        let page = self.list_visible(query).await?;
         let key_count = page.key_count;
         let (headers, shown) = show(page, names);
         let counted = i32::try_from(shown.contents.len() + shown.common_prefixes.len()).ok();
@@ -88,12 +88,12 @@ impl Gateway {
 
 /// How the client wants names written.
 #[derive(Clone, Copy)]
-struct Names {
+pub(super) struct Names {
     encoded: bool,
 }
 
 impl Names {
-    fn new(asked: Option<&EncodingType>) -> Result<Self, Error> {
+    pub(super) fn new(asked: Option<&EncodingType>) -> Result<Self, Error> {
         match asked.map(EncodingType::as_str) {
             None => Ok(Self { encoded: false }),
             Some("url") => Ok(Self { encoded: true }),
@@ -101,7 +101,7 @@ impl Names {
         }
     }
 
-    fn show(self, name: &str) -> String {
+    pub(super) fn show(self, name: &str) -> String {
         if self.encoded { utf8_percent_encode(name, KEPT_PLAIN).to_string().replace("%20", "+") } else { name.to_owned() }
     }
 }
@@ -148,7 +148,7 @@ fn shown_size(stored: i64) -> i64 {
     plain.unwrap_or(stored)
 }
 
-fn timestamp((secs, nanos): (i64, u32)) -> Option<Timestamp> {
+pub(super) fn timestamp((secs, nanos): (i64, u32)) -> Option<Timestamp> {
     let at: SystemTime = UNIX_EPOCH.checked_add(Duration::new(u64::try_from(secs).ok()?, nanos))?;
     Some(Timestamp::from(at))
 }

@@ -4,6 +4,7 @@
 //! in S3's words what happened. This room never sees a socket, and never lets a byte through that `stream` did not seal or open.
 //! FORMAT section 9 holds the rules that reading obeys.
 
+mod buckets;
 mod check;
 mod delete;
 mod error;
@@ -12,24 +13,32 @@ mod get_object;
 mod head_object;
 mod headers;
 mod list;
+pub mod multipart;
 mod object;
 mod put_object;
 mod received;
+mod state;
+mod visible;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use s3s::dto::{
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetObjectInput, GetObjectOutput,
-    HeadObjectInput, HeadObjectOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
-    PutObjectInput, PutObjectOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput, DeleteObjectInput,
+    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetObjectInput, GetObjectOutput, HeadObjectInput,
+    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
+    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
+    PutObjectInput, PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 pub use check::verify_document;
 pub use error::{Error, chain};
 pub use footers::Footers;
+pub use multipart::Multipart;
 pub use received::{BodyFault, refusal_of};
+pub use state::StatePlace;
 
 use crate::backend::S3Backend;
 use crate::keys::Keys;
@@ -42,11 +51,19 @@ pub struct Gateway {
     backend: S3Backend,
     keys: Arc<Keys>,
     footers: Arc<Footers>,
+    multipart: Arc<Multipart>,
 }
 
 impl Gateway {
     pub fn new(backend: S3Backend, keys: Arc<Keys>, footers: Arc<Footers>) -> Self {
-        Self { backend, keys, footers }
+        Self { backend, keys, footers, multipart: Arc::default() }
+    }
+
+    /// With the settings and the memory of uploads in parts that all workers share.
+    #[must_use]
+    pub fn with_multipart(mut self, multipart: Arc<Multipart>) -> Self {
+        self.multipart = multipart;
+        self
     }
 }
 
@@ -79,5 +96,53 @@ impl S3 for Gateway {
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         self.list_v2(req).await.map_err(Error::into_s3)
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        req: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        self.create_upload(req).await.map_err(Error::into_s3)
+    }
+
+    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+        self.put_part(req).await.map_err(Error::into_s3)
+    }
+
+    async fn upload_part_copy(&self, req: S3Request<UploadPartCopyInput>) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        self.copy_part(req).await.map_err(Error::into_s3)
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        req: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        self.complete_upload(req).await.map_err(Error::into_s3)
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        req: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        self.abort_upload(req).await.map_err(Error::into_s3)
+    }
+
+    async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+        self.parts(req).await.map_err(Error::into_s3)
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        req: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        self.uploads(req).await.map_err(Error::into_s3)
+    }
+
+    async fn list_buckets(&self, req: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+        self.buckets(req).await.map_err(Error::into_s3)
+    }
+
+    async fn delete_bucket(&self, req: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
+        self.remove_bucket(req).await.map_err(Error::into_s3)
     }
 }

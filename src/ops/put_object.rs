@@ -1,22 +1,32 @@
 //! PutObject: check, seal, store.
 
+use std::sync::OnceLock;
+
+use http::{HeaderMap, HeaderValue};
 use s3s::dto::{PutObjectInput, PutObjectOutput};
 use s3s::{S3Request, S3Response};
 
 use super::check::{BodyCheck, checksum_headers};
+use super::multipart::LARGE_PLAIN_MAX;
 use super::{Error, Gateway, headers};
 use crate::backend::{self, ObjectName};
-use crate::format::{Layout, PlainLen, layout};
+use crate::format::{Layout, ObjectChecksum, PlainLen};
 use crate::stream;
 
 impl Gateway {
     pub(super) async fn seal_and_put(&self, req: S3Request<PutObjectInput>) -> Result<S3Response<PutObjectOutput>, Error> {
         let length = req.input.content_length.ok_or(Error::MissingContentLength)?;
         let length = u64::try_from(length).map_err(|_| Error::MissingContentLength)?;
-        let length =
-            PlainLen::new(length).filter(|length| length.get() <= layout::SINGLE_PLAIN_MAX).ok_or(Error::EntityTooLarge)?;
+        let length = PlainLen::new(length).filter(|length| length.get() <= LARGE_PLAIN_MAX).ok_or(Error::EntityTooLarge)?;
+        self.multipart.place.admit(&req.input.bucket, &req.input.key)?;
         let check = BodyCheck::new(&req.headers, req.trailing_headers)?;
         let verified = check.verified();
+        if length.get() > self.multipart.put_max {
+            let object = ObjectName { bucket: req.input.bucket, key: req.input.key };
+            let plain = req.input.body.ok_or(Error::MissingContentLength)?;
+            let completed = self.put_large(object, &req.headers, &req.extensions, plain, length, check).await?;
+            return Ok(shown_put(completed.headers, Some(completed.etag), &verified));
+        }
 
         let fresh = self.keys.fresh(&req.input.bucket, &req.input.key, Layout::Single).await?;
         let sent = headers::for_write(&req.headers, &req.extensions, &fresh.envelope.encode())?;
@@ -34,10 +44,19 @@ impl Gateway {
         if !answer.headers.contains_key(http::header::ETAG) {
             return Err(Error::Internal("the store gave no ETag"));
         }
-        let mut shown = headers::for_client_object(answer.headers);
-        if let Some(checksum) = verified.get() {
-            shown.extend(checksum_headers(checksum));
-        }
-        Ok(S3Response::with_headers(PutObjectOutput::default(), shown))
+        Ok(shown_put(answer.headers, None, &verified))
     }
+}
+
+/// The answer to a PutObject. `etag` is the store's where its headers do not have it.
+fn shown_put(mut stored: HeaderMap, etag: Option<String>, verified: &OnceLock<ObjectChecksum>) -> S3Response<PutObjectOutput> {
+    if let Some(etag) = etag.and_then(|etag| HeaderValue::try_from(etag).ok()) {
+        stored.insert(http::header::ETAG, etag);
+        stored.remove(http::header::CONTENT_TYPE);
+    }
+    let mut shown = headers::for_client_object(stored);
+    if let Some(checksum) = verified.get() {
+        shown.extend(checksum_headers(checksum));
+    }
+    S3Response::with_headers(PutObjectOutput::default(), shown)
 }

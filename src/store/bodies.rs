@@ -1,6 +1,6 @@
 //! Bodies as files: one immutable file per body, under a random name that is never used again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Write};
@@ -62,6 +62,14 @@ pub(super) struct Bodies {
     root: PathBuf,
     fsync: bool,
     spare: Mutex<Vec<Box<[u8]>>>,
+    pinned: Mutex<HashMap<BodyId, Pin>>,
+}
+
+/// Bodies that are going to be read, and whether they go afterwards.
+#[derive(Default)]
+struct Pin {
+    readers: usize,
+    doomed: bool,
 }
 
 impl Bodies {
@@ -70,7 +78,7 @@ impl Bodies {
         for first in 0..=u8::MAX {
             fs::create_dir_all(root.join(format!("{first:02x}")))?;
         }
-        Ok(Arc::new(Self { root: root.to_owned(), fsync, spare: Mutex::new(Vec::new()) }))
+        Ok(Arc::new(Self { root: root.to_owned(), fsync, spare: Mutex::new(Vec::new()), pinned: Mutex::default() }))
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -105,8 +113,28 @@ impl Bodies {
         Ok(Some(file))
     }
 
-    /// Removes a body that the index no longer names. A failure costs disk space until the next start, never an object.
+    /// Keeps the files of these bodies until the pins are dropped, also when the bodies are removed meanwhile. Whoever pins looks
+    /// afterwards whether the index still names the bodies: if it does, they are there until the pins go.
+    pub(super) fn pin(self: &Arc<Self>, ids: impl IntoIterator<Item = BodyId>) -> Pins {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids: Vec<BodyId> = ids.into_iter().collect();
+        for id in &ids {
+            pinned.entry(*id).or_default().readers += 1;
+        }
+        Pins { bodies: Arc::clone(self), ids }
+    }
+
+    /// Removes a body that the index no longer names, when nobody has it pinned. A failure costs disk space until the next start,
+    /// never an object.
     pub(super) fn remove(&self, id: BodyId) {
+        if let Some(pin) = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&id) {
+            pin.doomed = true;
+            return;
+        }
+        self.unlink(id);
+    }
+
+    fn unlink(&self, id: BodyId) {
         if let Err(error) = fs::remove_file(self.path(id)) {
             tracing::warn!(%error, body = %id, "a replaced body could not be removed");
         }
@@ -145,6 +173,29 @@ impl Bodies {
         let mut borrowed = Borrowed { buffer: buffer.unwrap_or_else(|| vec![0; PIECE].into()), len, bodies: Arc::clone(self) };
         file.read_exact_at(&mut borrowed.buffer[..len], offset)?;
         Ok(Bytes::from_owner(borrowed))
+    }
+}
+
+/// Bodies that stay while this lives.
+pub(super) struct Pins {
+    bodies: Arc<Bodies>,
+    ids: Vec<BodyId>,
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let mut pinned = self.bodies.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doomed = Vec::new();
+        for id in &self.ids {
+            let Some(pin) = pinned.get_mut(id) else { continue };
+            pin.readers -= 1;
+            if pin.readers == 0 {
+                doomed.extend(pin.doomed.then_some(*id));
+                pinned.remove(id);
+            }
+        }
+        drop(pinned);
+        doomed.into_iter().for_each(|id| self.bodies.unlink(id));
     }
 }
 
@@ -287,6 +338,25 @@ mod tests {
         bodies.remove(id);
         assert!(bodies.read(id, content.len() as u64).unwrap().is_none());
         assert_eq!(bodies.piece(&file, 5, 10).unwrap(), &content[5..15]);
+    }
+
+    #[test]
+    fn a_pinned_body_goes_with_its_last_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let bodies = Bodies::open(dir.path(), false).unwrap();
+        let mut body = bodies.create().unwrap();
+        body.publish().unwrap();
+        let id = body.id();
+        body.keep();
+        // A content may have several slices of one body.
+        let first = bodies.pin([id, id]);
+        let second = bodies.pin([id]);
+        bodies.remove(id);
+        drop(first);
+        assert!(bodies.read(id, 0).unwrap().is_some());
+        drop(second);
+        assert!(bodies.read(id, 0).unwrap().is_none());
+        assert!(bodies.pinned.lock().unwrap().is_empty());
     }
 
     #[test]

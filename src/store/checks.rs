@@ -1,6 +1,7 @@
 //! The checksums an upload claims, compared with what arrived.
 
 use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum_combine};
 use http::HeaderMap;
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256, Sha512, XxHash3, XxHash64, XxHash128};
@@ -9,9 +10,10 @@ use s3s::{S3Error, S3ErrorCode};
 
 const PREFIX: &str = "x-amz-checksum-";
 
-struct Algorithm {
+/// A checksum algorithm.
+pub(super) struct Algorithm {
     /// As in the header name, after the prefix.
-    name: &'static str,
+    pub(super) name: &'static str,
     digest_len: usize,
     start: fn(&mut ChecksumHasher),
     value: fn(Checksum) -> Option<String>,
@@ -41,8 +43,44 @@ static ALGORITHMS: [Algorithm; 10] = [
 ];
 
 fn algorithm(header: &str) -> Option<&'static Algorithm> {
-    let name = header.strip_prefix(PREFIX)?;
-    ALGORITHMS.iter().find(|algorithm| algorithm.name == name)
+    Algorithm::of(header.strip_prefix(PREFIX)?)
+}
+
+impl Algorithm {
+    /// The algorithm of this name, in any case.
+    pub(super) fn of(name: &str) -> Option<&'static Self> {
+        ALGORITHMS.iter().find(|algorithm| algorithm.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// A checksum that was compared with the content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verified {
+    /// As in the header name, after the prefix.
+    pub(super) algorithm: &'static str,
+    /// In base64.
+    pub(super) value: String,
+}
+
+impl Verified {
+    /// The name of its header.
+    pub(super) fn header(&self) -> String {
+        format!("{PREFIX}{}", self.algorithm)
+    }
+}
+
+/// The checksum of some bytes in base64. `feed` hands them to the function it is given, piece by piece.
+///
+/// # Errors
+/// Those of `feed`.
+pub(super) fn compute<E>(
+    algorithm: &Algorithm,
+    feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>,
+) -> Result<Option<String>, E> {
+    let mut hasher = ChecksumHasher::default();
+    (algorithm.start)(&mut hasher);
+    feed(&mut |bytes| hasher.update(bytes))?;
+    Ok((algorithm.value)(hasher.finalize()))
 }
 
 fn is_digest(value: &str, len: usize) -> bool {
@@ -55,6 +93,8 @@ pub(super) struct Claims {
     content_md5: Option<String>,
     /// At most one algorithm, and the value when it came as a header; otherwise it comes as a trailer.
     checksum: Option<(&'static Algorithm, Option<String>)>,
+    /// An algorithm to compute although nothing is claimed.
+    unclaimed: Option<&'static Algorithm>,
     md5: Option<Md5>,
     hasher: ChecksumHasher,
 }
@@ -93,6 +133,24 @@ impl Claims {
         Ok(claims)
     }
 
+    /// The algorithm of the claimed checksum.
+    pub(super) fn algorithm(&self) -> Option<&'static Algorithm> {
+        self.checksum.as_ref().map(|(algorithm, _)| *algorithm)
+    }
+
+    /// Computes a checksum that nobody claimed, for a part of an object that is to have one.
+    pub(super) fn compute(&mut self, algorithm: &'static Algorithm) {
+        if self.checksum.is_none() {
+            (algorithm.start)(&mut self.hasher);
+            self.unclaimed = Some(algorithm);
+        }
+    }
+
+    /// Whether anything is claimed.
+    pub(super) fn is_some(&self) -> bool {
+        self.content_md5.is_some() || self.checksum.is_some()
+    }
+
     fn claim(&mut self, algorithm: &'static Algorithm, value: Option<String>) -> Result<(), S3Error> {
         if self.checksum.is_some() {
             return Err(invalid(
@@ -105,7 +163,7 @@ impl Claims {
     }
 
     pub(super) fn update(&mut self, pieces: &[Bytes]) {
-        if self.md5.is_none() && self.checksum.is_none() {
+        if self.md5.is_none() && self.checksum.is_none() && self.unclaimed.is_none() {
             return;
         }
         for piece in pieces {
@@ -116,11 +174,11 @@ impl Claims {
         }
     }
 
-    /// Compares every claim with the content. Returns the name and value of the checksum header that the object keeps.
+    /// Compares every claim with the content. Returns the checksum that the object keeps.
     ///
     /// # Errors
     /// `BadDigest`, `MalformedTrailerError` and `InvalidRequest`.
-    pub(super) fn verdict(self, trailers: Option<&HeaderMap>) -> Result<Option<(String, String)>, S3Error> {
+    pub(super) fn verdict(self, trailers: Option<&HeaderMap>) -> Result<Option<Verified>, S3Error> {
         if let (Some(claimed), Some(md5)) = (self.content_md5, self.md5)
             && data_encoding::BASE64.encode(md5.finalize().as_ref()) != claimed
         {
@@ -135,7 +193,11 @@ impl Claims {
         if let Some(name) = surprise {
             return Err(invalid(format!("The trailer {name} was not announced in x-amz-trailer.")));
         }
-        let Some((algorithm, value)) = self.checksum else { return Ok(None) };
+        let Some((algorithm, value)) = self.checksum else {
+            let Some(algorithm) = self.unclaimed else { return Ok(None) };
+            let value = (algorithm.value)(self.hasher.finalize());
+            return Ok(value.map(|value| Verified { algorithm: algorithm.name, value }));
+        };
         let header = format!("{PREFIX}{}", algorithm.name);
         let claimed = match value {
             Some(value) => value,
@@ -153,8 +215,78 @@ impl Claims {
             let message = format!("The {name} you specified did not match the calculated checksum.");
             return Err(S3Error::with_message(S3ErrorCode::BadDigest, message));
         }
-        Ok(Some((header, claimed)))
+        Ok(Some(Verified { algorithm: algorithm.name, value: claimed }))
     }
+}
+
+/// Names a checksum in one of the many documents that have a field for each algorithm.
+macro_rules! set_checksum {
+    ($document:expr, $algorithm:expr, $value:expr) => {{
+        let (document, value) = (&mut $document, Some($value));
+        match $algorithm.to_ascii_lowercase().as_str() {
+            "crc32" => document.checksum_crc32 = value,
+            "crc32c" => document.checksum_crc32c = value,
+            "crc64nvme" => document.checksum_crc64nvme = value,
+            "sha1" => document.checksum_sha1 = value,
+            "sha256" => document.checksum_sha256 = value,
+            "sha512" => document.checksum_sha512 = value,
+            "md5" => document.checksum_md5 = value,
+            "xxhash64" => document.checksum_xxhash64 = value,
+            "xxhash3" => document.checksum_xxhash3 = value,
+            "xxhash128" => document.checksum_xxhash128 = value,
+            _ => {}
+        }
+    }};
+}
+pub(super) use set_checksum;
+
+/// The checksum that such a document names.
+macro_rules! get_checksum {
+    ($document:expr) => {{
+        let document = &$document;
+        [
+            ("CRC32", &document.checksum_crc32),
+            ("CRC32C", &document.checksum_crc32c),
+            ("CRC64NVME", &document.checksum_crc64nvme),
+            ("SHA1", &document.checksum_sha1),
+            ("SHA256", &document.checksum_sha256),
+            ("SHA512", &document.checksum_sha512),
+            ("MD5", &document.checksum_md5),
+            ("XXHASH64", &document.checksum_xxhash64),
+            ("XXHASH3", &document.checksum_xxhash3),
+            ("XXHASH128", &document.checksum_xxhash128),
+        ]
+        .into_iter()
+        .find_map(|(name, value)| Some((name, value.clone()?)))
+    }};
+}
+pub(super) use get_checksum;
+
+/// The checksum of an object out of those of its parts, given in order with their sizes: of all bytes, or of the checksums.
+///
+/// `None` when the algorithm cannot do that, or a checksum is malformed.
+pub(super) fn combine(algorithm: &'static Algorithm, is_full: bool, parts: &[(String, u64)]) -> Option<String> {
+    let digests = parts.iter().map(|(value, _)| data_encoding::BASE64.decode(value.as_bytes()).ok());
+    let digests: Vec<Vec<u8>> = digests.collect::<Option<_>>()?;
+    if !is_full {
+        let value = compute(algorithm, |update| {
+            digests.iter().for_each(|digest| update(digest));
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let Ok(value) = value;
+        return Some(format!("{}-{}", value?, parts.len()));
+    }
+    let crc = match algorithm.name {
+        "crc32" => CrcAlgorithm::Crc32IsoHdlc,
+        "crc32c" => CrcAlgorithm::Crc32Iscsi,
+        "crc64nvme" => CrcAlgorithm::Crc64Nvme,
+        _ => return None,
+    };
+    let number = |digest: &[u8]| digest.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+    let numbers = digests.iter().zip(parts).map(|(digest, (_, size))| (number(digest), *size));
+    let (whole, _) =
+        numbers.reduce(|(whole, len), (next, size)| (checksum_combine(crc, whole, next, size), len.saturating_add(size)))?;
+    Some(data_encoding::BASE64.encode(&whole.to_be_bytes()[8 - algorithm.digest_len..]))
 }
 
 fn invalid(message: String) -> S3Error {
@@ -181,7 +313,8 @@ mod tests {
     fn verdict(request: &[(&'static str, &str)], trailers: &[(&'static str, &str)]) -> Result<Option<(String, String)>, String> {
         let mut claims = Claims::from_upload(&headers(request)).map_err(|error| error.code().as_str().to_owned())?;
         claims.update(&[Bytes::from_static(b"hel"), Bytes::from_static(b"lo")]);
-        claims.verdict(Some(&headers(trailers))).map_err(|error| error.code().as_str().to_owned())
+        let verified = claims.verdict(Some(&headers(trailers))).map_err(|error| error.code().as_str().to_owned())?;
+        Ok(verified.map(|verified| (verified.header(), verified.value)))
     }
 
     const CRC32: &str = "NhCmhg==";
@@ -201,6 +334,35 @@ mod tests {
         assert_eq!(verdict(&[("x-amz-checksum-crc32", "AAAA")], &[]), Err("InvalidRequest".into()));
         assert_eq!(verdict(&[("x-amz-checksum-crc32", CRC32), ("x-amz-checksum-sha1", SHA1)], &[]), Err("InvalidRequest".into()));
         assert_eq!(verdict(&[("x-amz-sdk-checksum-algorithm", "CRC32")], &[]), Err("InvalidRequest".into()));
+    }
+
+    #[test]
+    fn parts_make_a_whole() {
+        let sum = |name: &str, bytes: &[u8]| {
+            let algorithm = Algorithm::of(name).unwrap();
+            let Ok(sum) = compute(algorithm, |update| {
+                update(bytes);
+                Ok::<_, std::convert::Infallible>(())
+            });
+            sum.unwrap()
+        };
+        for name in ["CRC32", "crc32c", "CRC64NVME"] {
+            let parts = [b"hel".as_slice(), b"", b"lo"].map(|part| (sum(name, part), part.len() as u64));
+            assert_eq!(combine(Algorithm::of(name).unwrap(), true, &parts), Some(sum(name, b"hello")), "{name}");
+        }
+        let sha = Algorithm::of("SHA1").unwrap();
+        let parts = [(SHA1.to_owned(), 5), (SHA1.to_owned(), 5)];
+        let digest = data_encoding::BASE64.decode(SHA1.as_bytes()).unwrap();
+        assert_eq!(combine(sha, false, &parts), Some(format!("{}-2", sum("sha1", &[&digest[..], &digest].concat()))));
+        assert_eq!(combine(sha, true, &parts), None);
+    }
+
+    #[test]
+    fn what_nobody_claims_may_be_computed() {
+        let mut claims = Claims::default();
+        claims.compute(Algorithm::of("CRC32").unwrap());
+        claims.update(&[Bytes::from_static(b"hello")]);
+        assert_eq!(claims.verdict(None).unwrap(), Some(Verified { algorithm: "crc32", value: CRC32.to_owned() }));
     }
 
     #[test]

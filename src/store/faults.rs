@@ -30,7 +30,7 @@ pub enum Effect {
         /// How long.
         pause: Duration,
     },
-    /// PutObject: refused with this status and code after so many bytes of the body were received. Nothing is stored.
+    /// PutObject and UploadPart: refused with this status and code after so many bytes of the body were received. Nothing is stored.
     FailUpload {
         /// Bytes that are received first.
         after: u64,
@@ -39,7 +39,7 @@ pub enum Effect {
         /// The S3 error code.
         code: String,
     },
-    /// PutObject: reading the body pauses once after so many bytes.
+    /// PutObject and UploadPart: reading the body pauses once after so many bytes.
     StallUpload {
         /// Bytes that are received first.
         after: u64,

@@ -37,8 +37,13 @@ pub(super) struct BodyFault(pub(super) Effect);
 
 /// The query of a request, decoded.
 pub(super) fn query(uri: &Uri) -> impl Iterator<Item = (String, String)> {
+    pairs(uri.query().unwrap_or_default())
+}
+
+/// The pairs of a query string, decoded.
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
+    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(name), decode(value))
     })
@@ -47,15 +52,25 @@ pub(super) fn query(uri: &Uri) -> impl Iterator<Item = (String, String)> {
 /// The query parameters that an operation knows; `None` for an operation that is not there.
 fn parameters(operation: &str) -> Option<&'static [&'static str]> {
     Some(match operation {
-        "CreateBucket" | "HeadBucket" | "DeleteBucket" | "PutObject" => &[],
+        "CreateBucket" | "HeadBucket" | "DeleteBucket" | "PutObject" | "CopyObject" => &[],
         "ListBuckets" => &["prefix", "max-buckets", "continuation-token", "bucket-region"],
         "GetBucketLocation" => &["location"],
+        "GetBucketVersioning" | "PutBucketVersioning" => &["versioning"],
+        "GetBucketAcl" | "PutBucketAcl" => &["acl"],
+        "GetObjectLockConfiguration" | "PutObjectLockConfiguration" => &["object-lock"],
         "ListObjects" => &["prefix", "delimiter", "marker", "max-keys", "encoding-type"],
         "ListObjectsV2" => {
             &["list-type", "prefix", "delimiter", "continuation-token", "start-after", "max-keys", "encoding-type", "fetch-owner"]
         }
+        "ListObjectVersions" => {
+            &["versions", "prefix", "delimiter", "key-marker", "version-id-marker", "max-keys", "encoding-type"]
+        }
+        "ListMultipartUploads" => {
+            &["uploads", "prefix", "delimiter", "key-marker", "upload-id-marker", "max-uploads", "encoding-type"]
+        }
         "GetObject" | "HeadObject" => &[
             "versionId",
+            "partNumber",
             "response-cache-control",
             "response-content-disposition",
             "response-content-encoding",
@@ -63,8 +78,17 @@ fn parameters(operation: &str) -> Option<&'static [&'static str]> {
             "response-content-type",
             "response-expires",
         ],
+        "GetObjectAttributes" => &["attributes", "versionId"],
         "DeleteObject" => &["versionId"],
         "DeleteObjects" => &["delete"],
+        "CreateMultipartUpload" => &["uploads"],
+        "UploadPart" | "UploadPartCopy" => &["partNumber", "uploadId"],
+        "CompleteMultipartUpload" | "AbortMultipartUpload" => &["uploadId"],
+        "ListParts" => &["uploadId", "max-parts", "part-number-marker"],
+        "GetObjectTagging" | "PutObjectTagging" | "DeleteObjectTagging" => &["tagging", "versionId"],
+        "GetObjectAcl" | "PutObjectAcl" => &["acl", "versionId"],
+        "GetObjectRetention" | "PutObjectRetention" => &["retention", "versionId"],
+        "GetObjectLegalHold" | "PutObjectLegalHold" => &["legal-hold", "versionId"],
         _ => return None,
     })
 }
@@ -75,6 +99,14 @@ fn parameters(operation: &str) -> Option<&'static [&'static str]> {
 /// `NotImplemented` for what the store does not know, `AccessDenied` and `InvalidToken`.
 pub(super) fn inspect(operation: &str, uri: &Uri, headers: &HeaderMap) -> S3Result<()> {
     let Some(known) = parameters(operation) else { return Err(not_implemented(operation)) };
+    inspect_with(known, uri, headers)
+}
+
+/// The same for an operation with these query parameters.
+///
+/// # Errors
+/// Those of [`inspect`].
+pub(super) fn inspect_with(known: &[&str], uri: &Uri, headers: &HeaderMap) -> S3Result<()> {
     for (name, value) in query(uri) {
         // A pre-signed URL carries its signature, and many clients name the operation in x-id.
         let transport = name == "x-id" || name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("x-amz-"));
@@ -82,9 +114,8 @@ pub(super) fn inspect(operation: &str, uri: &Uri, headers: &HeaderMap) -> S3Resu
             // Never ignored: an unknown sub-resource on DELETE must not delete the bucket.
             return Err(not_implemented(&name));
         }
-        // There are no versions yet: the only one has the id "null".
-        if name == "versionId" && value != "null" {
-            return Err(not_implemented("versionId"));
+        if name == "versionId" && value.is_empty() {
+            return Err(s3_error!(InvalidArgument, "Version id cannot be the empty string"));
         }
         if name.eq_ignore_ascii_case("x-amz-security-token") {
             return Err(S3ErrorCode::InvalidToken.into());
@@ -94,7 +125,8 @@ pub(super) fn inspect(operation: &str, uri: &Uri, headers: &HeaderMap) -> S3Resu
     if headers.contains_key("x-amz-security-token") {
         return Err(S3ErrorCode::InvalidToken.into());
     }
-    if headers.get("x-amz-expected-bucket-owner").is_some_and(|owner| owner != ACCOUNT) {
+    let owners = ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"];
+    if owners.iter().any(|name| headers.get(*name).is_some_and(|owner| owner != ACCOUNT)) {
         return Err(S3ErrorCode::AccessDenied.into());
     }
     Ok(())

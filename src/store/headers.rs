@@ -1,10 +1,12 @@
 //! The headers an object keeps, byte for byte as they were received.
 
-use http::HeaderMap;
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue,
 };
+use http::{HeaderMap, StatusCode};
 use s3s::{S3Error, S3ErrorCode};
+
+use super::error::custom;
 
 /// User metadata that one object may carry, names (without `x-amz-meta-`) and values together, in bytes.
 const METADATA_MAX: usize = 2048;
@@ -14,24 +16,21 @@ const METADATA: &str = "x-amz-meta-";
 /// Kept as they come. The encryption headers are kept and answered although the store encrypts nothing, so that a client that
 /// asks for encryption at rest can be developed against it.
 const KEPT: [HeaderName; 6] = [CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES, WEBSITE_REDIRECT];
-const KEPT_AMZ: [&str; 4] = [
+const KEPT_AMZ: [&str; 3] = [
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-bucket-key-enabled",
-    TAGGING,
 ];
-const WEBSITE_REDIRECT: HeaderName = HeaderName::from_static("x-amz-website-redirect-location");
-const TAGGING: &str = "x-amz-tagging";
+pub(super) const WEBSITE_REDIRECT: HeaderName = HeaderName::from_static("x-amz-website-redirect-location");
+
+/// What the names of the headers of checksums begin with.
+const CHECKSUM: &str = "x-amz-checksum-";
+/// Whether a checksum is of all bytes or of the checksums of parts.
+pub(super) const CHECKSUM_TYPE: &str = "x-amz-checksum-type";
 
 /// Request headers whose meaning the store does not implement: silently dropping one would drop a guarantee.
-const UNKNOWN: [&str; 6] = [
-    "x-amz-object-lock-mode",
-    "x-amz-object-lock-retain-until-date",
-    "x-amz-object-lock-legal-hold",
-    "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-server-side-encryption-customer-key",
-    "x-amz-write-offset-bytes",
-];
+const UNKNOWN: [&str; 3] =
+    ["x-amz-server-side-encryption-customer-algorithm", "x-amz-server-side-encryption-customer-key", "x-amz-write-offset-bytes"];
 
 /// Headers of a stored object: lower-case names, raw values, checksums of the content among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,9 +40,10 @@ impl Stored {
     /// Takes from an upload what the object keeps.
     ///
     /// # Errors
-    /// `MetadataTooLarge`, and `NotImplemented` for a header whose meaning the store does not know.
+    /// `MetadataTooLarge`, `InvalidRedirectLocation`, and `NotImplemented` for a header whose meaning the store does not know.
     pub(super) fn from_upload(request: &HeaderMap) -> Result<Self, S3Error> {
         refuse_unknown(request)?;
+        check_redirect(request)?;
         let mut stored = Self::default();
         for name in KEPT.iter().map(HeaderName::as_str).chain(KEPT_AMZ) {
             if let Some(value) = request.get(name) {
@@ -74,13 +74,49 @@ impl Stored {
         self.0.push((name.to_owned(), value.to_vec()));
     }
 
+    /// What a server-side copy takes over: S3 leaves the redirect and the encryption behind, which belong to one object.
+    pub(super) fn copied(&self) -> Self {
+        let stays = |name: &str| name == WEBSITE_REDIRECT.as_str() || KEPT_AMZ.contains(&name) || name.starts_with(CHECKSUM);
+        Self(self.0.iter().filter(|(name, _)| !stays(name)).cloned().collect())
+    }
+
+    /// The headers about encryption and redirection, which a copy takes from its request.
+    pub(super) fn of_copy(request: &HeaderMap) -> Result<Self, S3Error> {
+        refuse_unknown(request)?;
+        check_redirect(request)?;
+        let redirect = WEBSITE_REDIRECT;
+        let names = [redirect.as_str()].into_iter().chain(KEPT_AMZ);
+        let kept = names.filter_map(|name| Some((name.to_owned(), request.get(name)?.as_bytes().to_vec())));
+        Ok(Self(kept.collect()))
+    }
+
+    pub(super) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// The checksums of the content, their type among them.
+    pub(super) fn checksums(&self) -> Self {
+        Self(self.0.iter().filter(|(name, _)| name.starts_with(CHECKSUM)).cloned().collect())
+    }
+
+    /// A header's value, when it is text.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// The checksum of the content: the algorithm as in its header, and the value.
+    pub(super) fn checksum(&self) -> Option<(&str, &str)> {
+        self.0.iter().find_map(|(name, value)| {
+            let algorithm = name.strip_prefix(CHECKSUM).filter(|_| name != CHECKSUM_TYPE)?;
+            Some((algorithm, std::str::from_utf8(value).ok()?))
+        })
+    }
+
     /// Writes the headers of an answer. Checksums of the content are only for those who ask.
     pub(super) fn answer(&self, headers: &mut HeaderMap, with_checksums: bool) {
         for (name, value) in &self.0 {
-            if name == TAGGING {
-                let count = value.split(|&byte| byte == b'&').filter(|tag| !tag.is_empty()).count();
-                headers.insert("x-amz-tagging-count", HeaderValue::from(count));
-            } else if with_checksums || !name.starts_with("x-amz-checksum-") {
+            if with_checksums || !name.starts_with(CHECKSUM) {
                 // Both were valid headers when they were stored.
                 if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
                     headers.insert(name, value);
@@ -130,16 +166,25 @@ fn content_coding(value: &HeaderValue) -> Option<Vec<u8>> {
     (!left.is_empty()).then_some(left)
 }
 
-fn refuse_unknown(request: &HeaderMap) -> Result<(), S3Error> {
+/// Whether the store knows the meaning of all headers.
+///
+/// # Errors
+/// `NotImplemented`.
+pub(super) fn refuse_unknown(request: &HeaderMap) -> Result<(), S3Error> {
     if let Some(name) = UNKNOWN.iter().find(|name| request.contains_key(**name)) {
         return Err(S3Error::with_message(S3ErrorCode::NotImplemented, format!("The header {name} is not implemented.")));
     }
-    let grant = request.keys().any(|name| name.as_str().starts_with("x-amz-grant-"));
-    let acl = request.get("x-amz-acl").is_some_and(|acl| acl != "private" && acl != "bucket-owner-full-control");
-    if grant || acl {
-        return Err(S3ErrorCode::AccessControlListNotSupported.into());
-    }
     Ok(())
+}
+
+fn check_redirect(request: &HeaderMap) -> Result<(), S3Error> {
+    let Some(target) = request.get(WEBSITE_REDIRECT) else { return Ok(()) };
+    let good = ["/", "http://", "https://"].iter().any(|start| target.as_bytes().starts_with(start.as_bytes()));
+    if good {
+        return Ok(());
+    }
+    let message = "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.";
+    Err(custom(StatusCode::BAD_REQUEST, "InvalidRedirectLocation", message))
 }
 
 #[cfg(test)]
@@ -159,7 +204,6 @@ mod tests {
             ("x-amz-meta-latin", b"gr\xFCn"),
             ("x-amz-meta-rfc2047", b"=?UTF-8?B?Z3LDvG4=?="),
             ("x-amz-website-redirect-location", b"/other"),
-            ("x-amz-tagging", b"a=1&b=2"),
             ("x-unrelated", b"dropped"),
         ];
         let stored = Stored::from_upload(&request(headers)).unwrap();
@@ -169,8 +213,7 @@ mod tests {
         for (name, value) in &headers[..6] {
             assert_eq!(answer.get(*name).unwrap().as_bytes(), *value);
         }
-        assert_eq!(answer.get("x-amz-tagging-count").unwrap(), "2");
-        assert_eq!(answer.len(), 7);
+        assert_eq!(answer.len(), 6);
         assert!(Stored::decode(&stored.encode()[..20]).is_none());
     }
 
@@ -178,6 +221,10 @@ mod tests {
     fn checksums_are_for_those_who_ask() {
         let mut stored = Stored::default();
         stored.push("x-amz-checksum-crc32", b"AAAAAA==");
+        stored.push(CHECKSUM_TYPE, b"FULL_OBJECT");
+        assert_eq!(stored.checksum(), Some(("crc32", "AAAAAA==")));
+        assert_eq!(stored.checksums(), stored);
+        assert_eq!(stored.copied(), Stored::default());
         for ask in [false, true] {
             let mut answer = HeaderMap::new();
             stored.answer(&mut answer, ask);
@@ -201,10 +248,9 @@ mod tests {
         assert!(Stored::from_upload(&request(&[("x-amz-meta-n", &fits)])).is_ok());
         let error = Stored::from_upload(&request(&[("x-amz-meta-n", &large)])).unwrap_err();
         assert_eq!(error.code(), &S3ErrorCode::MetadataTooLarge);
-        let error = Stored::from_upload(&request(&[("x-amz-object-lock-mode", b"GOVERNANCE")])).unwrap_err();
+        let error = Stored::from_upload(&request(&[("x-amz-write-offset-bytes", b"7")])).unwrap_err();
         assert_eq!(error.code(), &S3ErrorCode::NotImplemented);
-        let error = Stored::from_upload(&request(&[("x-amz-acl", b"public-read")])).unwrap_err();
-        assert_eq!(error.code(), &S3ErrorCode::AccessControlListNotSupported);
-        assert!(Stored::from_upload(&request(&[("x-amz-acl", b"private")])).is_ok());
+        let error = Stored::from_upload(&request(&[("x-amz-website-redirect-location", b"elsewhere")])).unwrap_err();
+        assert_eq!(error.code().as_str(), "InvalidRedirectLocation");
     }
 }

@@ -7,30 +7,49 @@
 //!
 //! How data lies in the folder, and why a kill at any moment is safe:
 //!
-//! - `index.sqlite3` holds buckets and object versions; every change is one transaction.
+//! - `index.sqlite3` holds buckets, object versions and multipart uploads; every change is one transaction.
 //! - `bodies/xx/<id>` holds each body in one immutable file under a fresh random name. A body is written as `<id>.tmp`, renamed,
-//!   and only then committed in the index; the body it replaces is unlinked after the commit. A reader holds its file open, so
-//!   it streams the body it found to the end whatever happens to the key meanwhile.
-//! - What a killed process leaves behind (temporary files, bodies without a row) is removed when the folder is opened again.
+//!   and only then committed in the index. An object is a list of slices of bodies: one whole body as a rule, those of its parts
+//!   after a multipart upload, those of its source after a copy. So Complete and the copies write no bytes, and a body is unlinked
+//!   after the commit that took away its last slice.
+//! - A reader holds its file open, or pins its files when there are several, so it streams the bytes it found to the end whatever
+//!   happens to the key meanwhile.
+//! - What a killed process leaves behind (temporary files, bodies without a slice) is removed when the folder is opened again.
+//!   Parts of uploads under way stay, as in S3.
 //! - `lock` is held while the store is open, so that two processes never share a folder.
 //!
 //! The `ETag` of an object is the XXH3-128 of its content as 32 lower-case hex digits: a content hash, but not MD5, like that of a
-//! bucket encrypted with KMS keys. MD5 would make the store the bottleneck of every benchmark.
+//! bucket encrypted with KMS keys. MD5 would make the store the bottleneck of every benchmark. After an upload in parts it is the
+//! XXH3-128 of the tags of the parts and their number, as S3 does it with MD5; what is put together of slices of other objects gets
+//! one made from where they come.
 //!
 //! Signatures are always checked. Operations that are not there answer `NotImplemented`, and so does an operation with a query
-//! parameter that it does not know.
+//! parameter that it does not know. Not there: SSE-C, restore, select, torrent, rename, annotations, and any effect of the documents
+//! that buckets keep (`subresources.rs`): a policy forbids nothing, a lifecycle removes nothing.
 
+mod acl;
+mod attributes;
 mod bodies;
 mod checks;
+mod complete;
+mod copy;
+mod describe;
 mod error;
 mod faults;
 mod gate;
 mod headers;
 mod index;
-mod list;
+mod listing;
+mod lock;
+mod multipart;
+mod named;
 mod read;
+mod routes;
 mod s3;
 mod server;
+mod stream;
+mod subresources;
+mod tagging;
 mod write;
 
 use std::collections::HashSet;
@@ -72,7 +91,7 @@ impl Store {
     /// Opens the store in `data_dir`, which is made when it is not there, and removes what a killed process left behind.
     ///
     /// # Errors
-    /// [`Error::InUse`] when another store has the folder open, [`Error::NewerSchema`] when a newer program wrote it, and
+    /// [`Error::InUse`] when another store has the folder open, [`Error::OtherSchema`] when another program wrote it, and
     /// [`Error::Folder`] or [`Error::Index`] when the folder or the index cannot be used.
     pub fn open(data_dir: &Path, options: Options) -> Result<Arc<Self>, Error> {
         let folder = |source| Error::Folder { path: data_dir.to_owned(), source };
@@ -91,6 +110,11 @@ impl Store {
             tracing::info!(swept, folder = %data_dir.display(), "removed bodies that an interrupted process left behind");
         }
         Ok(Arc::new(Self { index, bodies, faults: Faults::default(), _lock: lock }))
+    }
+
+    /// Removes the files of bodies that the index no longer names.
+    fn bury(&self, dead: Vec<bodies::BodyId>) {
+        dead.into_iter().for_each(|body| self.bodies.remove(body));
     }
 
     /// The faults that this store plays on its clients; none unless a test injects some.

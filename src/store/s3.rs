@@ -2,33 +2,29 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue, IF_MATCH, RANGE};
-use http::{Extensions, HeaderMap, Method, Uri};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use s3s::dto::{self, EncodingType, Range, StreamingBlob};
-use s3s::route::S3Route;
-use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use http::header::{CONTENT_RANGE, HeaderName, HeaderValue, IF_MATCH};
+use http::{HeaderMap, StatusCode};
+use s3s::dto::{self, StreamingBlob};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
-use super::gate::{inspect, strike};
-use super::index::{Conditions, Deleted, Test};
-use super::list::{Entry, Page, Query};
-use super::read::{Ask, read, test, timestamp};
-use super::write::{Upload, put};
-use super::{Error, Store, blocking};
-
-/// Entries on one page of a listing, and keys in one DeleteObjects.
-const PAGE_MAX: usize = 1000;
-
-/// Buckets on one page.
-const BUCKETS_MAX: usize = 10_000;
+use super::checks::{Verified, get_checksum};
+use super::complete::{Complete, complete};
+use super::copy::{Copy, Source, copy};
+use super::error::custom;
+use super::index::buckets::{self, Versioning};
+use super::index::conditions::{Conditions, Test};
+use super::index::versions::{self, Delete, Deleted};
+use super::listing::PAGE_MAX;
+use super::multipart::{self, Place};
+use super::named::Name;
+use super::read::{Ask, read, test};
+use super::write::{Incoming, Upload, conditions, put};
+use super::{Error, Store, acl, blocking, describe, listing, lock, subresources, tagging};
 
 /// The canonical id of the account that owns everything.
-const OWNER: &str = "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a";
+pub(super) const OWNER: &str = "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a";
 
 const REGION: &str = "us-east-1";
-
-/// What stays as it is in a listing with `encoding-type=url`.
-const URL_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
 /// The store as the protocol library sees it.
 #[derive(Clone)]
@@ -39,91 +35,61 @@ impl Front {
         let store = Arc::clone(&self.0);
         Ok(blocking(move || work(&store)).await?)
     }
-
-    async fn page(&self, bucket: String, query: Query) -> S3Result<Page> {
-        self.index(move |store| store.index.list(&bucket, &query)).await
-    }
 }
 
-fn owner() -> dto::Owner {
+pub(super) fn owner() -> dto::Owner {
     dto::Owner { display_name: Some("store".to_owned()), id: Some(OWNER.to_owned()) }
 }
 
-fn page_max(asked: Option<i32>) -> S3Result<usize> {
-    let asked = asked.map_or(Ok(PAGE_MAX), usize::try_from);
-    asked.map(|asked| asked.min(PAGE_MAX)).map_err(|_| s3_error!(InvalidArgument, "max-keys is negative."))
-}
-
-/// Encodes names for an answer, when the client asked for it.
-#[derive(Clone, Copy)]
-struct Encoding(bool);
-
-impl Encoding {
-    fn of(asked: Option<&EncodingType>) -> S3Result<Self> {
-        match asked.map(EncodingType::as_str) {
-            None => Ok(Self(false)),
-            Some(EncodingType::URL) => Ok(Self(true)),
-            Some(_) => Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request")),
-        }
+/// The headers about the checksum of an upload.
+fn checksum_headers(checksum: Option<Verified>, kind: Option<&'static str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(checksum) = checksum
+        && let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(checksum.header().as_bytes()), HeaderValue::from_str(&checksum.value))
+    {
+        headers.insert(name, value);
+        headers.extend(kind.map(|kind| (HeaderName::from_static("x-amz-checksum-type"), HeaderValue::from_static(kind))));
     }
+    headers
+}
 
-    fn apply(self, name: &str) -> String {
-        if self.0 { utf8_percent_encode(name, URL_ENCODED).to_string() } else { name.to_owned() }
+/// What a DELETE of several keys asks for one of them.
+fn delete_of(object: dto::ObjectIdentifier, bypass: bool) -> S3Result<Delete> {
+    if object.last_modified_time.is_some() || object.size.is_some() {
+        return Err(s3_error!(NotImplemented, "Deletes are conditional on the ETag only."));
     }
-}
-
-/// Splits a page into what S3 lists apart.
-fn split(page: Page, encoding: Encoding, with_owner: bool) -> (dto::ObjectList, dto::CommonPrefixList) {
-    let mut objects = dto::ObjectList::new();
-    let mut prefixes = dto::CommonPrefixList::new();
-    for entry in page.entries {
-        match entry {
-            Entry::Key(listed) => objects.push(dto::Object {
-                e_tag: Some(dto::ETag::Strong(listed.etag)),
-                key: Some(encoding.apply(&listed.key)),
-                last_modified: Some(timestamp(listed.modified_ms)),
-                owner: with_owner.then(owner),
-                size: i64::try_from(listed.size).ok(),
-                storage_class: Some(listed.storage_class.unwrap_or_else(|| "STANDARD".to_owned()).into()),
-                ..dto::Object::default()
-            }),
-            Entry::Prefix(prefix) => prefixes.push(dto::CommonPrefix { prefix: Some(encoding.apply(&prefix)) }),
-        }
-    }
-    (objects, prefixes)
-}
-
-/// Where the next page starts.
-fn last(page: &Page) -> Option<String> {
-    page.entries.last().filter(|_| page.truncated).map(|entry| entry.name().to_owned())
-}
-
-fn token(last: &str) -> String {
-    data_encoding::BASE64URL_NOPAD.encode(last.as_bytes())
-}
-
-fn parse_token(token: &str) -> S3Result<String> {
-    let bytes = data_encoding::BASE64URL_NOPAD.decode(token.as_bytes()).ok();
-    let name = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    name.ok_or_else(|| s3_error!(InvalidArgument, "The continuation token provided is incorrect"))
+    let if_match = object.e_tag.as_ref().map(|etag| match etag.value() {
+        "*" => Test::Any,
+        etag => Test::Is(etag.to_owned()),
+    });
+    let version = object.version_id.filter(|id| !id.is_empty());
+    Ok(Delete { key: object.key, version, conditions: Conditions { if_match, if_none_match: None }, bypass })
 }
 
 #[async_trait::async_trait]
 impl S3 for Front {
     async fn create_bucket(&self, req: S3Request<dto::CreateBucketInput>) -> S3Result<S3Response<dto::CreateBucketOutput>> {
         let input = req.input;
-        if input.object_lock_enabled_for_bucket == Some(true) {
-            return Err(s3_error!(NotImplemented, "Object lock is not implemented by this store."));
+        let ownership = input.object_ownership.as_ref().map_or(acl::ENFORCED, |ownership| ownership.as_str());
+        if ![acl::ENFORCED, "BucketOwnerPreferred", "ObjectWriter"].contains(&ownership) {
+            return Err(S3ErrorCode::InvalidArgument.into());
         }
-        let grants = [input.grant_full_control, input.grant_read, input.grant_read_acp, input.grant_write, input.grant_write_acp];
-        if grants.iter().any(Option::is_some) || input.acl.is_some_and(|acl| acl.as_str() != "private") {
-            return Err(S3ErrorCode::AccessControlListNotSupported.into());
+        let acl = acl::from_request(&req.headers)?;
+        if ownership == acl::ENFORCED && acl.is_some() {
+            let message = "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting";
+            return Err(custom(StatusCode::BAD_REQUEST, "InvalidBucketAclWithObjectOwnership", message));
         }
         let constraint = input.create_bucket_configuration.and_then(|configuration| configuration.location_constraint);
-        let region = constraint.map_or(REGION.to_owned(), |constraint| constraint.as_str().to_owned());
-        let bucket = input.bucket;
-        let location = format!("/{bucket}");
-        self.index(move |store| store.index.create_bucket(&bucket, &region)).await?;
+        let new = buckets::New {
+            name: input.bucket,
+            region: constraint.map_or(REGION.to_owned(), |constraint| constraint.as_str().to_owned()),
+            lockable: input.object_lock_enabled_for_bucket == Some(true),
+            acl,
+            documents: subresources::of_new_bucket(ownership),
+        };
+        let location = format!("/{}", new.name);
+        self.index(move |store| store.index.create_bucket(&new)).await?;
         Ok(S3Response::new(dto::CreateBucketOutput { location: Some(location), ..Default::default() }))
     }
 
@@ -133,7 +99,12 @@ impl S3 for Front {
     }
 
     async fn delete_bucket(&self, req: S3Request<dto::DeleteBucketInput>) -> S3Result<S3Response<dto::DeleteBucketOutput>> {
-        self.index(move |store| store.index.delete_bucket(&req.input.bucket)).await?;
+        self.index(move |store| {
+            let dead = store.index.delete_bucket(&req.input.bucket)?;
+            store.bury(dead);
+            Ok(())
+        })
+        .await?;
         Ok(S3Response::new(dto::DeleteBucketOutput {}))
     }
 
@@ -148,55 +119,100 @@ impl S3 for Front {
     }
 
     async fn list_buckets(&self, req: S3Request<dto::ListBucketsInput>) -> S3Result<S3Response<dto::ListBucketsOutput>> {
-        let dto::ListBucketsInput { bucket_region, continuation_token, max_buckets, prefix } = req.input;
-        let after = continuation_token.as_deref().map(parse_token).transpose()?.unwrap_or_default();
-        let max = max_buckets.map_or(Ok(BUCKETS_MAX), usize::try_from).ok().filter(|max| (1..=BUCKETS_MAX).contains(max));
-        let max = max.ok_or_else(|| s3_error!(InvalidArgument, "max-buckets must be between 1 and 10000."))?;
-        let wanted = prefix.clone().unwrap_or_default();
-        let mut buckets = self.index(move |store| store.index.buckets(&wanted, &after, max + 1)).await?;
-        let more = buckets.len() > max;
-        buckets.truncate(max);
-        let continuation_token = buckets.last().filter(|_| more).map(|bucket| token(&bucket.name));
-        let buckets = buckets.into_iter().filter(|bucket| bucket_region.as_ref().is_none_or(|region| *region == bucket.region));
-        let buckets = buckets
-            .map(|bucket| dto::Bucket {
-                bucket_region: Some(bucket.region),
-                creation_date: Some(timestamp(bucket.created_ms)),
-                name: Some(bucket.name),
-                ..Default::default()
-            })
-            .collect();
-        Ok(S3Response::new(dto::ListBucketsOutput { buckets: Some(buckets), continuation_token, owner: Some(owner()), prefix }))
+        listing::buckets(&self.0, req.input).await.map(S3Response::new)
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        req: S3Request<dto::GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<dto::GetBucketVersioningOutput>> {
+        let bucket = self.index(move |store| store.index.bucket(&req.input.bucket)).await?;
+        let status = bucket.versioning.name().map(|name| name.to_owned().into());
+        Ok(S3Response::new(dto::GetBucketVersioningOutput { status, mfa_delete: None }))
+    }
+
+    async fn put_bucket_versioning(
+        &self,
+        req: S3Request<dto::PutBucketVersioningInput>,
+    ) -> S3Result<S3Response<dto::PutBucketVersioningOutput>> {
+        let dto::VersioningConfiguration { mfa_delete, status } = req.input.versioning_configuration;
+        if mfa_delete.is_some_and(|mfa| mfa.as_str() != "Disabled") {
+            return Err(s3_error!(NotImplemented, "MFA delete is not implemented by this store."));
+        }
+        let versioning = match status.as_ref().map(|status| status.as_str()) {
+            Some("Enabled") => Versioning::Enabled,
+            Some("Suspended") => Versioning::Suspended,
+            _ => {
+                let message = "The Versioning element must be specified";
+                return Err(S3Error::with_message(S3ErrorCode::IllegalVersioningConfigurationException, message));
+            }
+        };
+        self.index(move |store| store.index.set_versioning(&req.input.bucket, versioning)).await?;
+        Ok(S3Response::new(dto::PutBucketVersioningOutput {}))
+    }
+
+    async fn get_bucket_acl(&self, req: S3Request<dto::GetBucketAclInput>) -> S3Result<S3Response<dto::GetBucketAclOutput>> {
+        let bucket = self.index(move |store| store.index.bucket(&req.input.bucket)).await?;
+        let grants = acl::grants(bucket.acl.as_deref());
+        Ok(S3Response::new(dto::GetBucketAclOutput { grants: Some(grants), owner: Some(owner()) }))
+    }
+
+    async fn put_bucket_acl(&self, req: S3Request<dto::PutBucketAclInput>) -> S3Result<S3Response<dto::PutBucketAclOutput>> {
+        let canned = acl::asked(&req.headers, req.input.access_control_policy)?;
+        let bucket = req.input.bucket;
+        let set = move |store: &Store| {
+            store.index.view(|snapshot| acl::check(snapshot, &buckets::find(snapshot, &bucket)?, canned.as_deref()))?;
+            store.index.set_bucket_acl(&bucket, canned.as_deref())
+        };
+        self.index(set).await?;
+        Ok(S3Response::new(dto::PutBucketAclOutput {}))
+    }
+
+    async fn get_object_lock_configuration(
+        &self,
+        req: S3Request<dto::GetObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<dto::GetObjectLockConfigurationOutput>> {
+        let bucket = self.index(move |store| store.index.bucket(&req.input.bucket)).await?;
+        let object_lock_configuration = Some(lock::configuration(&bucket)?);
+        Ok(S3Response::new(dto::GetObjectLockConfigurationOutput { object_lock_configuration }))
+    }
+
+    async fn put_object_lock_configuration(
+        &self,
+        req: S3Request<dto::PutObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<dto::PutObjectLockConfigurationOutput>> {
+        let retention = lock::default_retention(req.input.object_lock_configuration)?;
+        self.index(move |store| store.index.set_lock(&req.input.bucket, retention)).await?;
+        Ok(S3Response::new(dto::PutObjectLockConfigurationOutput::default()))
     }
 
     async fn put_object(&self, req: S3Request<dto::PutObjectInput>) -> S3Result<S3Response<dto::PutObjectOutput>> {
         let input = req.input;
         let declared = input.content_length.and_then(|len| u64::try_from(len).ok()).ok_or(S3ErrorCode::MissingContentLength)?;
-        let upload = Upload {
-            bucket: input.bucket,
-            key: input.key,
-            headers: req.headers,
+        let incoming = Incoming {
             extensions: req.extensions,
             declared,
             body: input.body.unwrap_or_else(|| StreamingBlob::from_bytes(bytes::Bytes::new())),
             trailers: req.trailing_headers,
         };
+        let upload = Upload { bucket: input.bucket, key: input.key, headers: req.headers, incoming };
         let written = put(&self.0, upload).await?;
-        let mut headers = HeaderMap::new();
-        if let Some((name, value)) = written.checksum
-            && let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
-        {
-            headers.insert(name, value);
-            headers.insert("x-amz-checksum-type", HeaderValue::from_static("FULL_OBJECT"));
-        }
         let output = dto::PutObjectOutput {
             e_tag: Some(dto::ETag::Strong(written.etag)),
             server_side_encryption: input.server_side_encryption,
             ssekms_key_id: input.ssekms_key_id,
             bucket_key_enabled: input.bucket_key_enabled,
+            version_id: written.version,
             ..Default::default()
         };
-        Ok(S3Response::with_headers(output, headers))
+        Ok(S3Response::with_headers(output, checksum_headers(written.checksum, Some("FULL_OBJECT"))))
+    }
+
+    async fn copy_object(&self, req: S3Request<dto::CopyObjectInput>) -> S3Result<S3Response<dto::CopyObjectOutput>> {
+        let input = req.input;
+        let source = Source::of(input.copy_source, None, &req.headers)?;
+        let request = Copy::of(source, input.bucket, input.key, conditions(&req.headers)?, &req.headers)?;
+        copy(&self.0, request).await.map(S3Response::new)
     }
 
     async fn get_object(&self, req: S3Request<dto::GetObjectInput>) -> S3Result<S3Response<dto::GetObjectOutput>> {
@@ -206,7 +222,9 @@ impl S3 for Front {
             uri: &req.uri,
             headers: &req.headers,
             extensions: &req.extensions,
+            version: req.input.version_id,
             range: req.input.range,
+            part: req.input.part_number,
             with_body: true,
         };
         let answer = read(&self.0, ask).await?;
@@ -227,11 +245,20 @@ impl S3 for Front {
             uri: &req.uri,
             headers: &req.headers,
             extensions: &req.extensions,
+            version: req.input.version_id,
             range: req.input.range,
+            part: req.input.part_number,
             with_body: false,
         };
         let answer = read(&self.0, ask).await?;
         Ok(S3Response::with_headers(dto::HeadObjectOutput::default(), answer.headers))
+    }
+
+    async fn get_object_attributes(
+        &self,
+        req: S3Request<dto::GetObjectAttributesInput>,
+    ) -> S3Result<S3Response<dto::GetObjectAttributesOutput>> {
+        describe::describe(&self.0, req.input).await.map(S3Response::new)
     }
 
     async fn delete_object(&self, req: S3Request<dto::DeleteObjectInput>) -> S3Result<S3Response<dto::DeleteObjectOutput>> {
@@ -239,61 +266,71 @@ impl S3 for Front {
         if input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
             return Err(s3_error!(NotImplemented, "Deletes are conditional on the ETag only."));
         }
-        let conditions = Conditions { if_match: test(&req.headers, IF_MATCH)?, if_none_match: None };
-        let delete = move |store: &Store| {
-            let Deleted { bodies, outcomes } = store.index.delete(&input.bucket, &[(&input.key, conditions)])?;
-            bodies.into_iter().for_each(|body| store.bodies.remove(body));
-            outcomes.into_iter().collect::<Result<(), Error>>()
+        let asked = Delete {
+            key: input.key,
+            version: input.version_id,
+            conditions: Conditions { if_match: test(&req.headers, IF_MATCH)?, if_none_match: None },
+            bypass: input.bypass_governance_retention == Some(true),
         };
-        self.index(delete).await?;
-        Ok(S3Response::new(dto::DeleteObjectOutput::default()))
+        let delete = move |store: &Store| {
+            let mut dead = Vec::new();
+            let deleted = store.index.change(|transaction| {
+                versions::delete(transaction, &buckets::find(transaction, &input.bucket)?, &asked, &mut dead)
+            })?;
+            store.bury(dead);
+            Ok(deleted)
+        };
+        let Deleted { marker, version } = self.index(delete).await?;
+        let output =
+            dto::DeleteObjectOutput { delete_marker: marker.then_some(true), version_id: version, request_charged: None };
+        Ok(S3Response::new(output))
     }
 
     async fn delete_objects(&self, req: S3Request<dto::DeleteObjectsInput>) -> S3Result<S3Response<dto::DeleteObjectsOutput>> {
-        let dto::DeleteObjectsInput { bucket, delete, .. } = req.input;
+        let dto::DeleteObjectsInput { bucket, delete, bypass_governance_retention, .. } = req.input;
         let quiet = delete.quiet == Some(true);
-        let objects = delete.objects;
-        if objects.is_empty() || objects.len() > PAGE_MAX {
+        if delete.objects.is_empty() || delete.objects.len() > PAGE_MAX {
             return Err(S3ErrorCode::MalformedXML.into());
         }
-        let unknown = |object: &dto::ObjectIdentifier| {
-            object.last_modified_time.is_some()
-                || object.size.is_some()
-                || object.version_id.as_ref().is_some_and(|id| id != "null")
-        };
-        if objects.iter().any(unknown) {
-            return Err(s3_error!(NotImplemented, "Deletes are conditional on the ETag only, and there are no versions."));
-        }
+        let bypass = bypass_governance_retention == Some(true);
+        let deletes = delete.objects.into_iter().map(|object| delete_of(object, bypass)).collect::<S3Result<Vec<_>>>()?;
         let delete = move |store: &Store| {
-            let keys: Vec<_> = objects
-                .iter()
-                .map(|object| {
-                    let if_match = object.e_tag.as_ref().map(|etag| match etag.value() {
-                        "*" => Test::Any,
-                        etag => Test::Is(etag.to_owned()),
-                    });
-                    (object.key.as_str(), Conditions { if_match, if_none_match: None })
-                })
-                .collect();
-            let Deleted { bodies, outcomes } = store.index.delete(&bucket, &keys)?;
-            bodies.into_iter().for_each(|body| store.bodies.remove(body));
-            Ok(objects.into_iter().map(|object| object.key).zip(outcomes).collect::<Vec<_>>())
+            let mut dead = Vec::new();
+            let outcomes = store.index.change(|transaction| {
+                let bucket = buckets::find(transaction, &bucket)?;
+                let mut outcomes = Vec::with_capacity(deletes.len());
+                for asked in deletes {
+                    let outcome = versions::delete(transaction, &bucket, &asked, &mut dead);
+                    match outcome {
+                        // The store itself failed, perhaps half way through.
+                        Err(error @ (Error::Index(_) | Error::MalformedRow | Error::Body(_))) => return Err(error),
+                        // One that is refused has changed nothing and is no obstacle to the others.
+                        outcome => outcomes.push((asked, outcome.map_err(S3Error::from))),
+                    }
+                }
+                Ok(outcomes)
+            })?;
+            store.bury(dead);
+            Ok(outcomes)
         };
         let mut deleted = dto::DeletedObjects::new();
         let mut errors = dto::Errors::new();
-        for (key, outcome) in self.index(delete).await? {
+        for (asked, outcome) in self.index(delete).await? {
+            let key = Some(asked.key);
             match outcome {
-                Ok(()) if quiet => {}
-                Ok(()) => deleted.push(dto::DeletedObject { key: Some(key), ..Default::default() }),
-                Err(error) => {
-                    let error = S3Error::from(error);
-                    errors.push(dto::Error {
-                        code: Some(error.code().as_str().to_owned()),
-                        key: Some(key),
-                        message: error.message().map(str::to_owned),
-                        version_id: None,
-                    });
-                }
+                Ok(_) if quiet => {}
+                Ok(Deleted { marker, version }) => deleted.push(dto::DeletedObject {
+                    key,
+                    delete_marker: marker.then_some(true),
+                    delete_marker_version_id: version.filter(|_| marker),
+                    version_id: asked.version,
+                }),
+                Err(error) => errors.push(dto::Error {
+                    code: Some(error.code().as_str().to_owned()),
+                    key,
+                    message: error.message().map(str::to_owned),
+                    version_id: asked.version,
+                }),
             }
         }
         let output = dto::DeleteObjectsOutput { deleted: Some(deleted), errors: Some(errors), request_charged: None };
@@ -301,129 +338,194 @@ impl S3 for Front {
     }
 
     async fn list_objects(&self, req: S3Request<dto::ListObjectsInput>) -> S3Result<S3Response<dto::ListObjectsOutput>> {
-        let input = req.input;
-        let encoding = Encoding::of(input.encoding_type.as_ref())?;
-        let max = page_max(input.max_keys)?;
-        let query = Query {
-            prefix: input.prefix.clone().unwrap_or_default(),
-            delimiter: input.delimiter.clone(),
-            after: input.marker.clone().filter(|marker| !marker.is_empty()),
-            max,
-        };
-        let page = self.page(input.bucket.clone(), query).await?;
-        let truncated = page.truncated;
-        // S3 names the next marker only with a delimiter; without one it is the last key.
-        let next = last(&page).filter(|_| input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty()));
-        let (contents, common_prefixes) = split(page, encoding, true);
-        let output = dto::ListObjectsOutput {
-            name: Some(input.bucket),
-            prefix: Some(encoding.apply(&input.prefix.unwrap_or_default())),
-            marker: Some(encoding.apply(&input.marker.unwrap_or_default())),
-            max_keys: i32::try_from(max).ok(),
-            is_truncated: Some(truncated),
-            contents: Some(contents),
-            common_prefixes: Some(common_prefixes),
-            delimiter: input.delimiter.map(|delimiter| encoding.apply(&delimiter)),
-            next_marker: next.map(|next| encoding.apply(&next)),
-            encoding_type: input.encoding_type,
-            request_charged: None,
-        };
-        Ok(S3Response::new(output))
+        listing::objects(&self.0, req.input).await.map(S3Response::new)
     }
 
     async fn list_objects_v2(&self, req: S3Request<dto::ListObjectsV2Input>) -> S3Result<S3Response<dto::ListObjectsV2Output>> {
+        listing::objects_v2(&self.0, req.input).await.map(S3Response::new)
+    }
+
+    async fn list_object_versions(
+        &self,
+        req: S3Request<dto::ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<dto::ListObjectVersionsOutput>> {
+        listing::versions(&self.0, req.input).await.map(S3Response::new)
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        req: S3Request<dto::ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<dto::ListMultipartUploadsOutput>> {
+        listing::uploads(&self.0, req.input).await.map(S3Response::new)
+    }
+
+    async fn list_parts(&self, req: S3Request<dto::ListPartsInput>) -> S3Result<S3Response<dto::ListPartsOutput>> {
+        listing::parts(&self.0, req.input).await.map(S3Response::new)
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        req: S3Request<dto::CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<dto::CreateMultipartUploadOutput>> {
         let input = req.input;
-        let encoding = Encoding::of(input.encoding_type.as_ref())?;
-        let max = page_max(input.max_keys)?;
-        let resume = input.continuation_token.as_deref().map(parse_token).transpose()?;
-        let query = Query {
-            prefix: input.prefix.clone().unwrap_or_default(),
-            delimiter: input.delimiter.clone(),
-            after: resume.or_else(|| input.start_after.clone()).filter(|after| !after.is_empty()),
-            max,
-        };
-        let page = self.page(input.bucket.clone(), query).await?;
-        let truncated = page.truncated;
-        let next = last(&page);
-        let (contents, common_prefixes) = split(page, encoding, input.fetch_owner == Some(true));
-        let output = dto::ListObjectsV2Output {
-            name: Some(input.bucket),
-            prefix: Some(encoding.apply(&input.prefix.unwrap_or_default())),
-            max_keys: i32::try_from(max).ok(),
-            key_count: i32::try_from(contents.len() + common_prefixes.len()).ok(),
-            continuation_token: input.continuation_token,
-            is_truncated: Some(truncated),
-            next_continuation_token: next.map(|next| token(&next)),
-            contents: Some(contents),
-            common_prefixes: Some(common_prefixes),
-            delimiter: input.delimiter.map(|delimiter| encoding.apply(&delimiter)),
-            encoding_type: input.encoding_type,
-            start_after: input.start_after.map(|after| encoding.apply(&after)),
-            request_charged: None,
-        };
+        let mut output = multipart::create(&self.0, input.bucket, input.key, &req.headers).await?;
+        output.server_side_encryption = input.server_side_encryption;
+        output.ssekms_key_id = input.ssekms_key_id;
+        output.bucket_key_enabled = input.bucket_key_enabled;
         Ok(S3Response::new(output))
     }
-}
 
-/// GetObject and HeadObject with a Range header that S3 ignores (a list of ranges, another unit, nonsense). The protocol library
-/// refuses such a header, and it cannot be taken away before the signature is checked, so these requests go their own way.
-#[derive(Clone)]
-pub(super) struct UnusableRange(pub(super) Front);
-
-/// Bucket and key of a path-style request.
-fn object_path(uri: &Uri) -> Option<(String, String)> {
-    let path = percent_decode_str(uri.path()).decode_utf8().ok()?;
-    let (bucket, key) = path.strip_prefix('/')?.split_once('/')?;
-    (!bucket.is_empty() && !key.is_empty()).then(|| (bucket.to_owned(), key.to_owned()))
-}
-
-#[async_trait::async_trait]
-impl S3Route for UnusableRange {
-    fn is_match(&self, method: &Method, uri: &Uri, headers: &HeaderMap, _: &mut Extensions) -> bool {
-        let unusable = |range: &HeaderValue| range.to_str().is_ok_and(|range| Range::parse(range).is_err());
-        (method == Method::GET || method == Method::HEAD)
-            && headers.get(RANGE).is_some_and(unusable)
-            && object_path(uri).is_some()
-    }
-
-    async fn call(&self, mut req: S3Request<Body>) -> S3Result<S3Response<Body>> {
-        let head = req.method == Method::HEAD;
-        let operation = if head { "HeadObject" } else { "GetObject" };
-        let (bucket, key) = object_path(&req.uri).ok_or(S3ErrorCode::InvalidURI)?;
-        inspect(operation, &req.uri, &req.headers)?;
-        strike(&self.0.0, operation, &key, &mut req.extensions).await?;
-        let ask = Ask {
-            bucket: &bucket,
-            key: &key,
-            uri: &req.uri,
-            headers: &req.headers,
-            extensions: &req.extensions,
-            range: None,
-            with_body: !head,
+    async fn upload_part(&self, req: S3Request<dto::UploadPartInput>) -> S3Result<S3Response<dto::UploadPartOutput>> {
+        let input = req.input;
+        let declared = input.content_length.and_then(|len| u64::try_from(len).ok()).ok_or(S3ErrorCode::MissingContentLength)?;
+        let incoming = Incoming {
+            extensions: req.extensions,
+            declared,
+            body: input.body.unwrap_or_else(|| StreamingBlob::from_bytes(bytes::Bytes::new())),
+            trailers: req.trailing_headers,
         };
-        let answer = read(&self.0.0, ask).await?;
-        let body = answer.body.map_or_else(Body::empty, |body| StreamingBlob::new(body).into());
-        let mut response = S3Response::with_status(body, answer.status);
-        response.headers = answer.headers;
-        if head {
-            // The length of the object is told by the header alone.
-            response.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(answer.len));
-        }
-        Ok(response)
+        let place = Place { bucket: input.bucket, key: input.key, upload: input.upload_id };
+        let part = multipart::upload_part(&self.0, place, input.part_number, &req.headers, incoming).await?;
+        let output = dto::UploadPartOutput { e_tag: Some(dto::ETag::Strong(part.etag)), ..Default::default() };
+        Ok(S3Response::with_headers(output, checksum_headers(part.checksum, None)))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    async fn upload_part_copy(
+        &self,
+        req: S3Request<dto::UploadPartCopyInput>,
+    ) -> S3Result<S3Response<dto::UploadPartCopyOutput>> {
+        let input = req.input;
+        let source = Source::of(input.copy_source, input.copy_source_range.as_deref(), &req.headers)?;
+        let place = Place { bucket: input.bucket, key: input.key, upload: input.upload_id };
+        multipart::copy_part(&self.0, place, input.part_number, source).await.map(S3Response::new)
+    }
 
-    #[test]
-    fn names_in_answers() {
-        assert_eq!(Encoding(true).apply("a b+c/ü&\u{1}"), "a%20b%2Bc/%C3%BC%26%01");
-        assert_eq!(Encoding(false).apply("a b+c"), "a b+c");
-        assert_eq!(parse_token(&token("a/ü")).unwrap(), "a/ü");
-        assert!(parse_token("?").is_err());
-        assert_eq!(object_path(&"/b/a%2Fc/".parse().unwrap()), Some(("b".to_owned(), "a/c/".to_owned())));
-        assert_eq!(object_path(&"/b/".parse().unwrap()), None);
+    async fn complete_multipart_upload(
+        &self,
+        req: S3Request<dto::CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<dto::CompleteMultipartUploadOutput>> {
+        let input = req.input;
+        let request = Complete {
+            checksum: get_checksum!(input),
+            place: Place { bucket: input.bucket, key: input.key, upload: input.upload_id },
+            parts: input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default(),
+            conditions: conditions(&req.headers)?,
+            size: input.mpu_object_size,
+        };
+        let Place { bucket, key, .. } = request.place.clone();
+        let whole = complete(&self.0, request).await?;
+        Ok(S3Response::new(whole.output(bucket, key, &req.headers)))
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        req: S3Request<dto::AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<dto::AbortMultipartUploadOutput>> {
+        let input = req.input;
+        if input.if_match_initiated_time.is_some() {
+            return Err(s3_error!(NotImplemented, "Aborts are not conditional in this store."));
+        }
+        let place = Place { bucket: input.bucket, key: input.key, upload: input.upload_id };
+        multipart::abort(&self.0, place).await?;
+        Ok(S3Response::new(dto::AbortMultipartUploadOutput::default()))
+    }
+
+    async fn get_object_tagging(
+        &self,
+        req: S3Request<dto::GetObjectTaggingInput>,
+    ) -> S3Result<S3Response<dto::GetObjectTaggingOutput>> {
+        let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
+        let (tags, version_id) = name.look(&self.0, |_, version| Ok(version.attributes.tags.clone())).await?;
+        let tag_set = tagging::document(tags.as_deref());
+        Ok(S3Response::new(dto::GetObjectTaggingOutput { tag_set, version_id }))
+    }
+
+    async fn put_object_tagging(
+        &self,
+        req: S3Request<dto::PutObjectTaggingInput>,
+    ) -> S3Result<S3Response<dto::PutObjectTaggingOutput>> {
+        let tags = tagging::from_document(req.input.tagging)?;
+        let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
+        let set =
+            name.change(&self.0, move |transaction, _, version| versions::set_tags(transaction, version.seq, tags.as_deref()));
+        let ((), version_id) = set.await?;
+        Ok(S3Response::new(dto::PutObjectTaggingOutput { version_id }))
+    }
+
+    async fn delete_object_tagging(
+        &self,
+        req: S3Request<dto::DeleteObjectTaggingInput>,
+    ) -> S3Result<S3Response<dto::DeleteObjectTaggingOutput>> {
+        let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
+        let forget = name.change(&self.0, |transaction, _, version| versions::set_tags(transaction, version.seq, None));
+        let ((), version_id) = forget.await?;
+        Ok(S3Response::new(dto::DeleteObjectTaggingOutput { version_id }))
+    }
+
+    async fn get_object_acl(&self, req: S3Request<dto::GetObjectAclInput>) -> S3Result<S3Response<dto::GetObjectAclOutput>> {
+        let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
+        let (canned, _) = name.look(&self.0, |_, version| Ok(version.attributes.acl.clone())).await?;
+        let grants = acl::grants(canned.as_deref());
+        Ok(S3Response::new(dto::GetObjectAclOutput { grants: Some(grants), owner: Some(owner()), request_charged: None }))
+    }
+
+    async fn put_object_acl(&self, req: S3Request<dto::PutObjectAclInput>) -> S3Result<S3Response<dto::PutObjectAclOutput>> {
+        let canned = acl::asked(&req.headers, req.input.access_control_policy)?;
+        let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
+        name.change(&self.0, move |transaction, bucket, version| {
+            acl::check(transaction, bucket, canned.as_deref())?;
+            versions::set_acl(transaction, version.seq, canned.as_deref())
+        })
+        .await?;
+        Ok(S3Response::new(dto::PutObjectAclOutput::default()))
+    }
+
+    async fn get_object_retention(
+        &self,
+        req: S3Request<dto::GetObjectRetentionInput>,
+    ) -> S3Result<S3Response<dto::GetObjectRetentionOutput>> {
+        let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
+        let (retention, _) = name.look(&self.0, |bucket, version| Ok(lock::retention(bucket, version)?)).await?;
+        Ok(S3Response::new(dto::GetObjectRetentionOutput { retention: Some(retention) }))
+    }
+
+    async fn put_object_retention(
+        &self,
+        req: S3Request<dto::PutObjectRetentionInput>,
+    ) -> S3Result<S3Response<dto::PutObjectRetentionOutput>> {
+        let retention = lock::asked_retention(req.input.retention)?;
+        let bypass = req.input.bypass_governance_retention == Some(true);
+        let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
+        name.change(&self.0, move |transaction, bucket, version| {
+            lock::demand_lockable(bucket)?;
+            version.attributes.lock.check_change(retention, bypass)?;
+            versions::set_lock(transaction, version.seq, &lock::Lock { retention, ..version.attributes.lock.clone() })
+        })
+        .await?;
+        Ok(S3Response::new(dto::PutObjectRetentionOutput::default()))
+    }
+
+    async fn get_object_legal_hold(
+        &self,
+        req: S3Request<dto::GetObjectLegalHoldInput>,
+    ) -> S3Result<S3Response<dto::GetObjectLegalHoldOutput>> {
+        let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
+        let (hold, _) = name.look(&self.0, |bucket, version| Ok(lock::legal_hold(bucket, version)?)).await?;
+        Ok(S3Response::new(dto::GetObjectLegalHoldOutput { legal_hold: Some(hold) }))
+    }
+
+    async fn put_object_legal_hold(
+        &self,
+        req: S3Request<dto::PutObjectLegalHoldInput>,
+    ) -> S3Result<S3Response<dto::PutObjectLegalHoldOutput>> {
+        let hold = lock::asked_legal_hold(req.input.legal_hold)?;
+        let name = Name { bucket: req.input.bucket, key: req.input.key, version: req.input.version_id };
+        name.change(&self.0, move |transaction, bucket, version| {
+            lock::demand_lockable(bucket)?;
+            let lock = lock::Lock { legal_hold: Some(hold), ..version.attributes.lock.clone() };
+            versions::set_lock(transaction, version.seq, &lock)
+        })
+        .await?;
+        Ok(S3Response::new(dto::PutObjectLegalHoldOutput::default()))
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_RANGE, EXPECT, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, EXPECT, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -26,7 +26,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::gate::Clients;
-use super::s3::{Front, UnusableRange};
+use super::routes::Routes;
+use super::s3::Front;
+use super::subresources::DOCUMENT_MAX;
 use super::{Error, Store};
 
 /// Threads that run connections; blocking work has others.
@@ -141,13 +143,13 @@ fn service(store: Arc<Store>, credentials: Vec<(String, String)>) -> S3Service {
     let mut config = S3Config::default();
     // A signed chunk is held in memory until its signature is checked; clients use 64 KiB to 1 MiB.
     config.aws_chunked_stream_max_chunk_size = 8 * 1024 * 1024;
-    // The route has no use for a body.
-    config.custom_route_max_body_size = Some(0);
+    // The largest body that a route of its own takes is a document.
+    config.custom_route_max_body_size = Some(DOCUMENT_MAX as u64);
     let mut builder = S3ServiceBuilder::new(front.clone());
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
     builder.set_auth(Clients::new(credentials));
     builder.set_access(front.clone());
-    builder.set_route(UnusableRange(front));
+    builder.set_route(Routes::new(&front));
     builder.build()
 }
 
@@ -224,6 +226,11 @@ async fn answer(service: &S3Service, requests: &AtomicU64, request: Request<Inco
     // Reading on would ask a client to send what it holds back until it is told to continue.
     let may_drain = !request.headers().contains_key(EXPECT);
     let unread = Unread::default();
+    let mut request = request;
+    if request.body().is_end_stream() {
+        // The protocol library asks some requests without a body for its length.
+        request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
     let request = request.map(|body| {
         if body.is_end_stream() { Body::empty() } else { Body::http_body(Upload { body: Some(body), unread: unread.clone() }) }
     });

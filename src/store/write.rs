@@ -1,4 +1,4 @@
-//! PutObject: receive, hash and write in step, verify, publish, commit.
+//! Receiving bodies: hash and write in step with what arrives, verify, publish; and PutObject, which commits one as an object.
 
 use std::sync::Arc;
 
@@ -6,18 +6,22 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{Extensions, HeaderMap, StatusCode};
+use rusqlite::Transaction;
 use s3s::dto::StreamingBlob;
 use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
 use s3s::stream::upload_stream::UploadStreamError;
 use s3s::{BodySizeLimitExceeded, S3Error, S3ErrorCode, S3Result, StdError, TrailingHeaders, s3_error};
 use tokio::task::JoinHandle;
 
+use super::attributes::Attributes;
 use super::bodies::{Bodies, NewBody};
-use super::checks::Claims;
+use super::checks::{Claims, Verified};
 use super::faults::{Effect, refusal};
 use super::gate::BodyFault;
-use super::headers::Stored;
-use super::index::{Conditions, Object};
+use super::index::buckets::Bucket;
+use super::index::conditions::Conditions;
+use super::index::contents::Piece;
+use super::index::{buckets, contents, versions};
 use super::read::test;
 use super::{Error, Store, blocking, now_ms};
 
@@ -25,26 +29,16 @@ use super::{Error, Store, blocking, now_ms};
 /// other is hashed and written.
 const BATCH: usize = 256 * 1024;
 
-/// Storage classes that S3 knows; all are stored alike.
-const STORAGE_CLASSES: [&str; 11] = [
-    "STANDARD",
-    "REDUCED_REDUNDANCY",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER",
-    "DEEP_ARCHIVE",
-    "OUTPOSTS",
-    "GLACIER_IR",
-    "SNOW",
-    "EXPRESS_ONEZONE",
-];
-
-/// An upload as it arrives.
+/// An object as it arrives.
 pub(super) struct Upload {
     pub(super) bucket: String,
     pub(super) key: String,
     pub(super) headers: HeaderMap,
+    pub(super) incoming: Incoming,
+}
+
+/// A body as it arrives.
+pub(super) struct Incoming {
     pub(super) extensions: Extensions,
     /// Bytes that the client declared, without the framing of aws-chunked.
     pub(super) declared: u64,
@@ -55,22 +49,95 @@ pub(super) struct Upload {
 /// What an upload became.
 pub(super) struct Written {
     pub(super) etag: String,
-    /// Name and value of the verified checksum header.
-    pub(super) checksum: Option<(String, String)>,
+    pub(super) version: Option<String>,
+    pub(super) checksum: Option<Verified>,
+}
+
+/// The conditions that the headers of a write put on what is there.
+///
+/// # Errors
+/// `InvalidArgument` for a malformed one.
+pub(super) fn conditions(headers: &HeaderMap) -> S3Result<Conditions> {
+    Ok(Conditions { if_match: test(headers, IF_MATCH)?, if_none_match: test(headers, IF_NONE_MATCH)? })
+}
+
+/// Whether a write would be taken, and what its object carries in this bucket.
+fn admit(
+    transaction: &Transaction<'_>,
+    bucket: &Bucket,
+    key: &str,
+    attributes: &mut Attributes,
+    conditions: &Conditions,
+    is_checked: bool,
+) -> Result<(), Error> {
+    attributes.settle(transaction, bucket)?;
+    attributes.lock.demand_checksum(is_checked, "Put Object")?;
+    versions::check(transaction, bucket, key, conditions)
 }
 
 /// Stores an object, or nothing at all.
 pub(super) async fn put(store: &Arc<Store>, upload: Upload) -> S3Result<Written> {
-    let Upload { bucket, key, headers, extensions, declared, mut body, trailers } = upload;
-    let mut stored = Stored::from_upload(&headers)?;
+    let Upload { bucket, key, headers, incoming } = upload;
+    let mut attributes = Attributes::from_request(&headers)?;
     let claims = Claims::from_upload(&headers)?;
-    let storage_class = storage_class(&headers)?;
-    let conditions = Conditions { if_match: test(&headers, IF_MATCH)?, if_none_match: test(&headers, IF_NONE_MATCH)? };
-    if declared > BATCH as u64 {
-        let (store, bucket, key, conditions) = (Arc::clone(store), bucket.clone(), key.clone(), conditions.clone());
-        blocking(move || store.index.would_accept(&bucket, &key, &conditions)).await?;
+    let conditions = conditions(&headers)?;
+    let is_checked = claims.is_some();
+    if incoming.declared > BATCH as u64 {
+        // A large body need not be sent in vain.
+        let (store, bucket, key) = (Arc::clone(store), bucket.clone(), key.clone());
+        let (mut attributes, conditions) = (attributes.clone(), conditions.clone());
+        let look = move || {
+            store.index.view(|snapshot| {
+                let bucket = buckets::find(snapshot, &bucket)?;
+                admit(snapshot, &bucket, &key, &mut attributes, &conditions, is_checked)
+            })
+        };
+        blocking(look).await?;
     }
+    let received = receive(store, claims, incoming).await?;
 
+    let store = Arc::clone(store);
+    let commit = move || {
+        let (new, checksum) = received.finish()?;
+        if let Some(checksum) = &checksum {
+            attributes.headers.push(&checksum.header(), checksum.value.as_bytes());
+        }
+        let (etag, size) = (new.etag(), new.len());
+        let mut dead = Vec::new();
+        let version = store.index.change(|transaction| {
+            let bucket = buckets::find(transaction, &bucket)?;
+            admit(transaction, &bucket, &key, &mut attributes, &conditions, is_checked)?;
+            let content = contents::make(transaction, &[Piece::whole(new.id(), size)])?;
+            let new = versions::New {
+                content: Some(content),
+                size,
+                etag: &etag,
+                modified_ms: now_ms(),
+                parts: None,
+                attributes: &attributes,
+            };
+            versions::add(transaction, &bucket, &key, &new, &mut dead)
+        })?;
+        new.keep();
+        store.bury(dead);
+        Ok(Written { etag, version, checksum })
+    };
+    Ok(blocking(commit).await?)
+}
+
+/// A body of which all but the last batch is written.
+pub(super) struct Received {
+    draft: Box<Draft>,
+    rest: Vec<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+/// Receives a body of exactly the declared length.
+///
+/// # Errors
+/// `IncompleteBody`, what [`body_error`] makes of a broken one, and what an injected fault answers.
+pub(super) async fn receive(store: &Arc<Store>, claims: Claims, incoming: Incoming) -> S3Result<Received> {
+    let Incoming { extensions, declared, mut body, trailers } = incoming;
     let mut fault = extensions.get::<BodyFault>().map(|fault| fault.0.clone());
     let mut received = 0;
     let mut sink = Sink::new(Arc::clone(&store.bodies), claims);
@@ -88,38 +155,24 @@ pub(super) async fn put(store: &Arc<Store>, upload: Upload) -> S3Result<Written>
         return Err(S3ErrorCode::IncompleteBody.into());
     }
     let trailers = trailers.and_then(|trailers| trailers.take());
+    let (draft, rest) = sink.end().await?;
+    Ok(Received { draft, rest, trailers })
+}
 
-    let (mut draft, rest) = sink.end().await?;
-    let store = Arc::clone(store);
-    let commit = move || {
+impl Received {
+    /// Writes the last batch, verifies what the content claims to be, and publishes the body. This blocks.
+    ///
+    /// # Errors
+    /// Those of [`Claims::verdict`], and [`Error::Body`].
+    pub(super) fn finish(self) -> Result<(NewBody, Option<Verified>), Error> {
+        let Self { mut draft, rest, trailers } = self;
         draft.write(&rest)?;
         let Draft { body, claims, .. } = *draft;
         let mut new = body.expect("a write makes the body");
-        let checksum = match claims.verdict(trailers.as_ref()) {
-            Ok(checksum) => checksum,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        if let Some((name, value)) = &checksum {
-            stored.push(name, value.as_bytes());
-        }
+        let checksum = claims.verdict(trailers.as_ref())?;
         new.publish()?;
-        let object =
-            Object { size: new.len(), etag: new.etag(), modified_ms: now_ms(), storage_class, headers: stored, body: new.id() };
-        let replaced = store.index.put(&bucket, &key, &object, &conditions)?;
-        new.keep();
-        if let Some(replaced) = replaced {
-            store.bodies.remove(replaced);
-        }
-        Ok(Ok(Written { etag: object.etag, checksum }))
-    };
-    blocking(commit).await?
-}
-
-fn storage_class(headers: &HeaderMap) -> S3Result<Option<String>> {
-    let Some(class) = headers.get("x-amz-storage-class") else { return Ok(None) };
-    let class = STORAGE_CLASSES.into_iter().find(|known| class.as_bytes() == known.as_bytes());
-    let class = class.ok_or(S3ErrorCode::InvalidStorageClass)?;
-    Ok((class != "STANDARD").then(|| class.to_owned()))
+        Ok((new, checksum))
+    }
 }
 
 /// A body in the making together with what its content claims to be.

@@ -5,6 +5,7 @@
 //! and the last ones of a whole read only after everything behind them verified too.
 //! This room knows streams of bytes; it has no socket, no runtime and no clock.
 
+mod end;
 mod error;
 mod open;
 mod rechunk;
@@ -15,9 +16,10 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures::Stream;
 
+pub use end::{SpooledPart, seal_end};
 pub use error::{BoxError, Error};
 pub use open::{OpenedBody, open_object};
-pub use seal::{FooterFacts, PlainCheck, SealOutcome, SealedBody, seal_object, seal_part};
+pub use seal::{FooterFacts, PlainCheck, SealOutcome, SealedBody, empty_marker, seal_object, seal_part, seal_record};
 
 /// Result of this room.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -7,10 +7,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest};
 use futures::Stream;
 
+use super::end::Ending;
 use super::{BoxError, Error, PIECES_PER_POLL, Result, Source};
 use crate::crypto::{ChunkKey, ObjectKeys};
 use crate::format::layout::{CHUNK, TAG, chunk_count, chunked_len, part_sealed_len};
-use crate::format::{Footer, ObjectChecksum, PartHeader, PlainLen, SealedLen};
+use crate::format::{Footer, ObjectChecksum, PartHeader, PlainLen, SealedLen, UploadRecord};
 
 /// An end up to this long leaves in one piece with the last chunk, so that a small object is one write.
 const JOINED_END_MAX: u64 = 65_536;
@@ -28,7 +29,7 @@ pub trait PlainCheck: Send {
 /// What the footer records besides lengths and the internal checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FooterFacts {
-    /// The client's checksum of the object. Ignored for a part.
+    /// The client's checksum of the object. Of a part, the checksum that its receipt records; nothing of it is in the body.
     pub checksum: Option<ObjectChecksum>,
     /// MD5 of the plaintext, if it was computed anyway.
     pub md5: Option<[u8; 16]>,
@@ -58,24 +59,51 @@ pub fn seal_part(
     SealedBody::new(Box::pin(plain), keys.into(), header, check, End::Part)
 }
 
+/// The record of an upload, to be kept in the state store. Errors: [`Error::Format`] for a name that is too long.
+pub fn seal_record(record: &UploadRecord, keys: &ObjectKeys) -> Result<SealedBody> {
+    let bytes = record.seal(keys)?;
+    let sealed_len = SealedLen::new(bytes.len() as u64);
+    Ok(SealedBody::of(Kind::Whole(bytes.into()), sealed_len, SealOutcome::running()))
+}
+
+/// A body without bytes: what a marker in the state store says is in its name.
+pub fn empty_marker() -> SealedBody {
+    SealedBody::of(Kind::Whole(Bytes::new()), SealedLen::new(0), SealOutcome::running())
+}
+
 /// A body on its way to the backend. Only this room can make one, so plaintext cannot take its place.
 ///
 /// It yields pieces of at least one sealed chunk, but for the end. After an error it is over.
 pub struct SealedBody {
     // Never locked: it makes the body `Sync`, which HTTP clients ask for, although the source is not.
-    sealer: Mutex<Option<Sealer>>,
+    kind: Mutex<Option<Kind>>,
     sealed_len: SealedLen,
     outcome: SealOutcome,
 }
 
+/// What a sealed body is made of.
+enum Kind {
+    Seal(Box<Sealer>),
+    End(Box<Ending>),
+    Whole(Bytes),
+}
+
 impl SealedBody {
+    fn of(kind: Kind, sealed_len: SealedLen, outcome: SealOutcome) -> Self {
+        Self { kind: Mutex::new(Some(kind)), sealed_len, outcome }
+    }
+
+    pub(super) fn ending(ending: Ending, sealed_len: SealedLen) -> Self {
+        Self::of(Kind::End(Box::new(ending)), sealed_len, SealOutcome::running())
+    }
+
     fn new(source: Source, keys: Arc<ObjectKeys>, header: PartHeader, check: Box<dyn PlainCheck>, end: End) -> Self {
         let (sealed_len, prefix) = match end {
             End::Object(_) => (header.plain_len.sealed(), None),
             End::Part if header.plain_len.get() == 0 => (SealedLen::new(0), None),
             End::Part => (part_sealed_len(header.plain_len), Some(header.to_bytes())),
         };
-        let outcome = SealOutcome(Arc::new(Mutex::new(Progress::Running)));
+        let outcome = SealOutcome::running();
         let key = keys.chunk_key(&header.to_bytes());
         let sealer = Sealer {
             source,
@@ -93,7 +121,7 @@ impl SealedBody {
             last_pieces: None,
             outcome: outcome.clone(),
         };
-        Self { sealer: Mutex::new(Some(sealer)), sealed_len, outcome }
+        Self::of(Kind::Seal(Box::new(sealer)), sealed_len, outcome)
     }
 
     /// How many bytes the body has if nothing goes wrong.
@@ -117,9 +145,17 @@ impl Stream for SealedBody {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let slot = self.sealer.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Some(sealer) = slot.as_mut() else { return Poll::Ready(None) };
-        match ready!(sealer.poll(cx)) {
+        let slot = self.kind.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let polled = match slot {
+            None => return Poll::Ready(None),
+            Some(Kind::Seal(sealer)) => ready!(sealer.poll(cx)),
+            Some(Kind::End(ending)) => ready!(ending.poll(cx)),
+            Some(Kind::Whole(bytes)) => {
+                let bytes = std::mem::take(bytes);
+                Ok((!bytes.is_empty()).then_some(bytes))
+            }
+        };
+        match polled {
             Ok(Some(piece)) => Poll::Ready(Some(Ok(piece))),
             Ok(None) => {
                 *slot = None;
@@ -145,6 +181,10 @@ enum Progress {
 }
 
 impl SealOutcome {
+    fn running() -> Self {
+        Self(Arc::new(Mutex::new(Progress::Running)))
+    }
+
     /// Why sealing failed, once; None while it runs, when it succeeded, and when the error was taken before.
     pub fn take_error(&self) -> Option<Error> {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {

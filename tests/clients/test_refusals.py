@@ -151,13 +151,6 @@ def test_not_implemented_yet(site, bucket, key):
     """Operations on object data that are still to come. None may go through to the backend as it is."""
     s3, here = site.s3, {"Bucket": bucket, "Key": "new"}
     refused = (501, "NotImplemented")
-    assert error(s3.create_multipart_upload, **here) == refused
-    assert error(s3.upload_part, **here, UploadId="u", PartNumber=1, Body=payload(1000)) == refused
-    assert error(s3.upload_part_copy, **here, UploadId="u", PartNumber=1, CopySource=f"{bucket}/{key}") == refused
-    assert error(s3.complete_multipart_upload, **here, UploadId="u", MultipartUpload={"Parts": [{"ETag": "e", "PartNumber": 1}]}) == refused
-    assert error(s3.abort_multipart_upload, **here, UploadId="u") == refused
-    assert error(s3.list_parts, **here, UploadId="u") == refused
-    assert error(s3.list_multipart_uploads, Bucket=bucket) == refused
     assert error(s3.copy_object, **here, CopySource=f"{bucket}/{key}") == refused
     assert error(s3.get_object_attributes, Bucket=bucket, Key=key, ObjectAttributes=["ObjectSize"]) == refused
     assert error(s3.list_object_versions, Bucket=bucket) == refused

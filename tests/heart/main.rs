@@ -2,6 +2,7 @@
 //! Builds without the `server` feature.
 
 mod common;
+mod ending;
 mod lengths;
 mod reading;
 mod sealing;

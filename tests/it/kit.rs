@@ -116,6 +116,12 @@ impl Launch {
         self
     }
 
+    /// On these addresses, as an instance that was there before.
+    pub fn on(mut self, s3: SocketAddr, admin: SocketAddr) -> Self {
+        (self.s3, self.admin) = (s3, admin);
+        self
+    }
+
     /// A key in a key service in place of the keyring.
     pub fn kms(mut self, kms: Kms) -> Self {
         self.kms = Some(kms);

@@ -8,5 +8,6 @@ mod gateway;
 mod keyring;
 mod kit;
 mod kms;
+mod multipart;
 mod provider_contract;
 mod store;

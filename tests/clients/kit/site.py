@@ -21,6 +21,7 @@ from .process import Process, free_port
 REGION = "us-east-1"
 KEY_ARN = "arn:aws:kms:us-east-1:000000000000:key/c1f3e6a0-0000-4000-8000-000000000001"
 CLIENT = ("CLIENTACCESSKEY00000", "client-secret-of-the-test-run-0123456789")
+STATE = ".ciphergate/"
 STORE = ("STOREACCESSKEY000000", "store-secret-of-the-test-run-0123456789")
 LOCALSTACK = ("test", "test")
 
@@ -103,10 +104,18 @@ class Site:
             return ssl.create_default_context(cafile=self.ca)
         return ssl._create_unverified_context()
 
-    def stored(self, bucket):
-        """Keys and sizes in the backend, by the way around."""
+    def everything(self, bucket):
+        """Keys and sizes in the backend, by the way around, the state of multipart uploads included."""
         pages = self.backend.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}
+
+    def stored(self, bucket):
+        """Keys and sizes of the objects in the backend, by the way around."""
+        return {key: size for key, size in self.everything(bucket).items() if not key.startswith(STATE)}
+
+    def staged(self, bucket):
+        """Keys of what multipart uploads keep."""
+        return sorted(key for key in self.everything(bucket) if key.startswith(STATE))
 
     def fetch_stored(self, bucket, key):
         """Body and metadata of an object as the backend holds it."""
@@ -118,12 +127,14 @@ class Site:
         self.planted.add((bucket, key))
         self.backend.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata or {}, **more)
 
-    def aws(self, *arguments, check=True, text=True, keys=None, **options):
-        """Run the real aws command line."""
-        config = self.folder / "aws.config"
+    def aws(self, *arguments, check=True, text=True, keys=None, threshold="5GB", part="8MB", **options):
+        """Run the real aws command line. As a rule one PUT for every size; from `threshold` on in parts of `part`."""
+        config = self.folder / f"aws-{threshold}-{part}.config"
         if not config.exists():
-            # One PUT for every size used here: multipart uploads are another test's business.
-            config.write_text("[default]\ns3 =\n    multipart_threshold = 5GB\n    max_concurrent_requests = 4\n    addressing_style = path\n    signature_version = s3v4\n")
+            config.write_text(
+                f"[default]\ns3 =\n    multipart_threshold = {threshold}\n    multipart_chunksize = {part}\n"
+                "    max_concurrent_requests = 4\n    addressing_style = path\n    signature_version = s3v4\n"
+            )
         access_key, secret_key = keys or (self.access_key, self.secret_key)
         env = {
             "PATH": os.environ["PATH"],

@@ -354,7 +354,10 @@ fn refusals_come_after_the_proof() {
     for (method, target, code) in [
         ("DELETE", "/bucket?unheard-of", "InvalidArgument"),
         ("DELETE", "/bucket?versioning", "MethodNotAllowed"),
-        ("POST", "/bucket/key?uploads", "NotImplemented"),
+        ("GET", "/bucket/key?torrent", "NotImplemented"),
+        ("GET", "/bucket/.ciphergate/x", "AccessDenied"),
+        ("PUT", "/bucket/.ciphergate/x?tagging", "AccessDenied"),
+        ("DELETE", "/bucket/.ciphergate/x%20y", "AccessDenied"),
         ("GET", "/bucket?versions", "NotImplemented"),
         ("GET", "/bucket/whole?x-amz-acl=private", "InvalidArgument"),
         ("GET", "/bucket?prefix=a&prefix=b", "InvalidArgument"),

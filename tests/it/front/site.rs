@@ -250,6 +250,7 @@ impl Site {
                         forwarder: Forwarder::new(forward.clone(), SharedCredentialsProvider::new(store), tls.clone()),
                         region: Some(s3s::region::Region::new("us-east-1".into()).unwrap()),
                         put_max: 10_000_000,
+                        state: ciphergate::ops::StatePlace::default(),
                     })
                 })
                 .unwrap();

@@ -48,11 +48,14 @@ async fn what_is_not_there_says_so() {
         ("DELETE", "/box?mystery"),
         ("DELETE", "/box/k?mystery=1"),
         ("PUT", "/box/k?mystery"),
-        ("GET", "/box?versions"),
-        ("GET", "/box/k?partNumber=1"),
-        ("GET", "/box/k?versionId=abc"),
-        ("GET", "/box?policy"),
-        ("POST", "/box/k?uploads"),
+        ("DELETE", "/box?policy&mystery"),
+        ("DELETE", "/box/k?tagging&mystery"),
+        ("GET", "/box?policyStatus"),
+        ("GET", "/box?abac"),
+        ("GET", "/box/k?torrent"),
+        ("POST", "/box/k?restore"),
+        ("PUT", "/box/k?partNumber=1"),
+        ("PUT", "/box/k?renameObject"),
     ] {
         let answer = site.raw(method, path, &[], b"").await;
         assert_eq!((answer.status, answer.code().as_str()), (501, "NotImplemented"), "{method} {path}");

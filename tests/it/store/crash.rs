@@ -5,9 +5,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::CompletedPart;
 use ciphergate::store::{Error, Options, Store};
 use tokio::task::JoinSet;
 
+use super::multipart::named;
 use super::wire::{PAIR, Random, Site, client, files, noise, start};
 
 /// Names the data folder to the child process below.
@@ -55,6 +58,20 @@ fn spawn(folder: &std::path::Path) -> (Process, std::net::SocketAddr) {
     (process, addr.expect("the child listens"))
 }
 
+/// An upload in parts, of which the first is replaced; `None` when the process died under it.
+async fn in_parts(client: &Client, key: &str, content: Vec<u8>) -> Option<()> {
+    let upload = client.create_multipart_upload().bucket("box").key(key).send().await.ok()?.upload_id?;
+    let mut etag = None;
+    for body in [noise(1, 1000), content] {
+        let part = client.upload_part().bucket("box").key(key).upload_id(&upload).part_number(1).body(body.into());
+        etag = part.send().await.ok()?.e_tag;
+    }
+    let part = CompletedPart::builder().part_number(1).set_e_tag(etag).build();
+    let complete = client.complete_multipart_upload().bucket("box").key(key).upload_id(upload);
+    complete.multipart_upload(named(&[part])).send().await.ok()?;
+    Some(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_objects_survive_kill_9() {
     let folder = tempfile::tempdir().unwrap();
@@ -73,8 +90,12 @@ async fn acknowledged_objects_survive_kill_9() {
                     let seed = round * 1_000_000 + key as u64 * 10_000 + attempt;
                     known.lock().unwrap()[key].under_way = Some(seed);
                     let content = noise(seed, Random(seed + 1).below(600_000) as usize);
-                    let put = client.put_object().bucket("box").key(key.to_string()).body(content.into());
-                    if put.send().await.is_err() {
+                    let done = if key % 2 == 0 {
+                        client.put_object().bucket("box").key(key.to_string()).body(content.into()).send().await.is_ok()
+                    } else {
+                        in_parts(&client, &key.to_string(), content).await.is_some()
+                    };
+                    if !done {
                         return;
                     }
                     known.lock().unwrap()[key] = Known { acknowledged: Some(seed), under_way: None };
@@ -105,6 +126,11 @@ async fn acknowledged_objects_survive_kill_9() {
         assert!(is(acknowledged) || is(under_way), "object {key} is torn or older than what was acknowledged");
     }
     assert!(objects > 0);
+    let uploads = client.list_multipart_uploads().bucket("box").send().await.unwrap();
+    for upload in uploads.uploads() {
+        let abort = client.abort_multipart_upload().bucket("box").key(upload.key().unwrap());
+        abort.upload_id(upload.upload_id().unwrap()).send().await.unwrap();
+    }
     assert_eq!(files(folder.path()), objects, "files that no object needs are gone");
 }
 

@@ -1,0 +1,243 @@
+//! A PutObject that is too large for a single request to the store: the gateway writes it as an upload in parts. It has no record
+//! and no other state, since nobody but this request knows of it; when the request ends early the upload is aborted.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
+use futures::Stream;
+use http::{HeaderMap, header};
+
+use crate::backend::{CompleteUpload, CompletedUpload, ObjectName, PutPart, S3Backend, Upload};
+use crate::format::layout::PARTS_MAX;
+use crate::format::{ChecksumBytes, Footer, Layout, PartHeader, PlainLen, TableEntry};
+use crate::ops::check::{BodyCheck, PartSum, now_ms};
+use crate::ops::{Error, Gateway, headers};
+use crate::stream::{self, BoxError, FooterFacts, PlainCheck};
+
+/// The largest object that S3 takes, less what sealing adds (FORMAT section 8).
+pub const LARGE_PLAIN_MAX: u64 = 5_496_214_849_456;
+/// Plaintext of a part, unless the object would have too many of them.
+const PART: u64 = 64 << 20;
+
+impl Gateway {
+    /// Stores an object in parts. The answer is the store's to the last request.
+    pub(in crate::ops) async fn put_large(
+        &self,
+        object: ObjectName,
+        client: &HeaderMap,
+        extensions: &http::Extensions,
+        plain: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
+        length: PlainLen,
+        check: BodyCheck,
+    ) -> Result<CompletedUpload, Error> {
+        let declared = check.declared();
+        let fresh = self.keys.fresh(&object.bucket, &object.key, Layout::Multipart).await?;
+        let keys = Arc::new(fresh.keys);
+        let guards = headers::guards(client, extensions);
+        let conditions = headers::for_complete(client, extensions)?;
+        let sent = headers::for_create(client, extensions, &fresh.envelope.encode())?;
+        let created = self.backend.create_upload(object.clone(), sent).await?;
+        let upload = AbortOnDrop::new(&self.backend, Upload { object, id: created.id }, guards.clone());
+
+        let body = Arc::new(Mutex::new(Body { source: Box::pin(plain), rest: Bytes::new() }));
+        let whole = Arc::new(Mutex::new(Whole { check, crc64: Digest::new(CrcAlgorithm::Crc64Nvme) }));
+        let (mut entries, mut parts) = (Vec::new(), Vec::new());
+        for (number, plain_len) in (1..).zip(part_lens(length, self.multipart.put_max)) {
+            let header = PartHeader::part(self.keys.part_id()?, number, plain_len)?;
+            let (sum, kept) = PartSum::new(declared);
+            let slice = Slice { body: body.clone(), left: plain_len.get() };
+            let sealed = stream::seal_part(slice, keys.clone(), header, Box::new(PartCheck { whole: whole.clone(), sum }));
+            let outcome = sealed.outcome();
+            let part = PutPart { upload: upload.upload().clone(), number, headers: guards.clone(), body: sealed };
+            let answer = match self.backend.upload_part(part).await {
+                Ok(answer) => answer,
+                Err(store) => return Err(outcome.take_error().map_or(Error::Backend(store), Error::Body)),
+            };
+            let etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
+            parts.push((number, etag.ok_or(Error::Internal("the store gave no ETag"))?.trim_matches('"').to_owned()));
+            let checksum = kept.get().copied().unwrap_or(ChecksumBytes::EMPTY);
+            entries.push(TableEntry { number, plain_len, part_id: Some(header.part_id), checksum });
+        }
+
+        // Everything that has been stored so far is no object yet. The body must end here and be what was declared.
+        ended(&body).await?;
+        let (facts, crc64) = {
+            let mut whole = lock(&whole);
+            let facts = whole.check.verdict().map_err(|verdict| Error::Body(stream::Error::Rejected(verdict)))?;
+            (facts, whole.crc64.finalize())
+        };
+        let mut footer = Footer {
+            plain_len: length,
+            time_ms: now_ms(),
+            checksum: facts.checksum,
+            crc64: Some(crc64),
+            md5: facts.md5,
+            parts: entries,
+        };
+        if footer.checksum.is_some_and(|sum| sum.value().len() > 32) {
+            // The table has no room for both (FORMAT section 7). It has been verified all the same.
+            footer.checksum = None;
+            footer.parts.iter_mut().for_each(|part| part.checksum = ChecksumBytes::EMPTY);
+        }
+        let number = u16::try_from(parts.len() + 1).map_err(|_| Error::Internal("too many parts"))?;
+        let end = stream::seal_end(&footer, keys, None).map_err(|error| Error::Integrity(error.into()))?;
+        let part = PutPart { upload: upload.upload().clone(), number, headers: guards, body: end };
+        let answer = self.backend.upload_part(part).await?;
+        let etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
+        parts.push((number, etag.ok_or(Error::Internal("the store gave no ETag"))?.trim_matches('"').to_owned()));
+        let complete =
+            CompleteUpload { upload: upload.upload().clone(), headers: conditions, parts, sealed_size: length.sealed().get() };
+        let completed = self.backend.complete_upload(complete).await?;
+        upload.disarm();
+        Ok(completed)
+    }
+}
+
+/// How the plaintext is cut: into parts of about the same length, each as long as a part must be, and one number left for the end.
+fn part_lens(length: PlainLen, put_max: u64) -> impl Iterator<Item = PlainLen> {
+    let part = PART.min(put_max).max(length.get().div_ceil(PARTS_MAX - 1));
+    let count = (length.get() / part).max(1);
+    let (each, longer) = (length.get() / count, length.get() % count);
+    (0..count).filter_map(move |index| PlainLen::new(each + u64::from(index < longer)))
+}
+
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The client's body, from which one part after the other takes its bytes.
+struct Body {
+    source: Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>,
+    rest: Bytes,
+}
+
+/// The next so many bytes of a body.
+struct Slice {
+    body: Arc<Mutex<Body>>,
+    left: u64,
+}
+
+impl Stream for Slice {
+    type Item = Result<Bytes, BoxError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let mut piece = {
+            let mut body = lock(&self.body);
+            if body.rest.is_empty() {
+                match ready!(body.source.as_mut().poll_next(cx)) {
+                    Some(Ok(piece)) => body.rest = piece,
+                    other => return Poll::Ready(other),
+                }
+            }
+            let fits = usize::try_from(self.left).unwrap_or(usize::MAX).min(body.rest.len());
+            body.rest.split_to(fits)
+        };
+        self.left -= piece.len() as u64;
+        Poll::Ready(Some(Ok(std::mem::take(&mut piece))))
+    }
+}
+
+/// Waits for the end of the body, so that its trailers are there.
+///
+/// # Errors
+/// A body that goes on, or breaks off.
+async fn ended(body: &Arc<Mutex<Body>>) -> Result<(), Error> {
+    let mut rest = Slice { body: body.clone(), left: 1 };
+    loop {
+        match futures::future::poll_fn(|cx| Pin::new(&mut rest).poll_next(cx)).await {
+            None => return Ok(()),
+            Some(Ok(piece)) if piece.is_empty() => {}
+            Some(Ok(_)) => return Err(Error::Body(stream::Error::LongBody { wanted: 0 })),
+            Some(Err(cause)) => return Err(Error::Body(stream::Error::Source(cause))),
+        }
+    }
+}
+
+/// What is computed over the whole body.
+struct Whole {
+    check: BodyCheck,
+    crc64: Digest,
+}
+
+/// Looks at one part of a body. The verdict on the whole body comes later, before it becomes an object.
+struct PartCheck {
+    whole: Arc<Mutex<Whole>>,
+    sum: PartSum,
+}
+
+impl PlainCheck for PartCheck {
+    fn update(&mut self, plain: &[u8]) {
+        let mut whole = lock(&self.whole);
+        whole.check.update(plain);
+        whole.crc64.update(plain);
+        self.sum.update(plain);
+    }
+
+    fn verdict(&mut self) -> Result<FooterFacts, BoxError> {
+        self.sum.finish()?;
+        Ok(FooterFacts { checksum: None, md5: None, time_ms: now_ms() })
+    }
+}
+
+/// Aborts an upload that is not completed, also when the client goes away.
+struct AbortOnDrop {
+    backend: S3Backend,
+    upload: Upload,
+    guards: HeaderMap,
+    armed: bool,
+}
+
+impl AbortOnDrop {
+    fn new(backend: &S3Backend, upload: Upload, guards: HeaderMap) -> Self {
+        Self { backend: backend.clone(), upload, guards, armed: true }
+    }
+
+    fn upload(&self) -> &Upload {
+        &self.upload
+    }
+
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        let (true, Ok(runtime)) = (self.armed, tokio::runtime::Handle::try_current()) else { return };
+        let (backend, upload, guards) = (self.backend.clone(), self.upload.clone(), std::mem::take(&mut self.guards));
+        runtime.spawn(async move {
+            if let Err(error) = backend.abort_upload(upload.clone(), guards).await {
+                tracing::warn!(bucket = %upload.object.bucket, key = %upload.object.key, upload = upload.id, error = &error as &dyn std::error::Error, "an unfinished upload could not be aborted");
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::layout::{PART_MIN, PART_PLAIN_MAX, SINGLE_PLAIN_MAX};
+
+    #[test]
+    fn parts_are_long_enough_and_not_too_many() {
+        for (length, put_max) in [
+            (PART_MIN + 1, PART_MIN),
+            (2 * PART_MIN - 1, PART_MIN),
+            (17 << 20, PART_MIN),
+            (SINGLE_PLAIN_MAX + 1, SINGLE_PLAIN_MAX),
+            (5 << 30, SINGLE_PLAIN_MAX),
+            (LARGE_PLAIN_MAX, SINGLE_PLAIN_MAX),
+            (LARGE_PLAIN_MAX, PART_MIN),
+        ] {
+            let lens: Vec<u64> = part_lens(PlainLen::new(length).unwrap(), put_max).map(PlainLen::get).collect();
+            assert_eq!(lens.iter().sum::<u64>(), length);
+            assert!(lens.len() < 10_000 && lens.iter().all(|len| (PART_MIN..=PART_PLAIN_MAX).contains(len)), "{length}");
+        }
+    }
+}

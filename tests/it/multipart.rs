@@ -1,0 +1,9 @@
+//! Multipart uploads, end to end: over LocalStack, and over the embedded store.
+
+mod chaos;
+mod checksums;
+mod completes;
+mod hidden;
+mod large;
+mod site;
+mod uploads;
