@@ -22,7 +22,7 @@ use crate::http::tls::{self, TlsError};
 use crate::keys::{self, Keys, RuleError};
 use crate::observe::metrics as names;
 use crate::ops::multipart::LARGE_PLAIN_MAX;
-use crate::ops::{Footers, Gateway, Multipart, StatePlace};
+use crate::ops::{Access, AccessRules, Footers, Gateway, Multipart, StatePlace};
 
 pub use store_side::StoreSide;
 
@@ -177,21 +177,35 @@ impl App {
             Identity::new(client.access_key_id.to_string(), secret, Some(client.name.to_string()))
         }))?;
         let footers = Arc::new(Footers::new(FOOTER_BYTES_MAX));
+        let access = Arc::new(access_rules(&self.config));
         let (store, keys) = (self.store.clone(), self.keys.clone());
         let state = self.state();
         let multipart = Arc::new(Multipart::new(state.clone(), self.config.multipart.put_bytes_max));
         Ok(move || {
-            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone()).with_multipart(multipart.clone());
+            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone());
+            let ops = ops.with_multipart(multipart.clone()).with_access(access.clone());
             s3_service(FrontParts {
                 ops,
                 identities: identities.clone(),
                 forwarder: store.forwarder(),
+                access: access.clone(),
                 region: None,
                 put_max: LARGE_PLAIN_MAX,
                 state: state.clone(),
             })
         })
     }
+}
+
+fn access_rules(config: &Config) -> AccessRules {
+    AccessRules::new(config.buckets.iter().map(|(name, rule)| {
+        let access = match rule.access {
+            config::Access::Encrypted => Access::Encrypted,
+            config::Access::ReadThrough => Access::ReadThrough,
+            config::Access::Plaintext => Access::Plaintext,
+        };
+        (name.to_string(), access)
+    }))
 }
 
 fn server_settings(config: &Config) -> ServerSettings {

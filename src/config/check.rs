@@ -191,6 +191,7 @@ fn backend(raw: raw::Backend, p: &mut Problems) -> Option<Backend> {
         connect_timeout: secs(raw.connect_timeout_secs)?,
         response_timeout: secs(raw.response_timeout_secs)?,
         idle_body_timeout: secs(raw.idle_body_timeout_secs)?,
+        copy_max: raw.copy_bytes_max.value?.get(),
     })
 }
 
@@ -312,6 +313,9 @@ fn buckets(
                 continue;
             }
         };
+        if bucket.access.value == Some(Access::Plaintext) {
+            refuse_without_sealing(&bucket, p);
+        }
         let own_scope = name.as_str().parse().ok();
         let Some(scope) = bucket.scope.value.clone().or(own_scope) else { continue };
         let rule = default.map(|default| {
@@ -322,6 +326,7 @@ fn buckets(
                 mode: bucket.mode.value.unwrap_or(rule.mode),
                 hash_key_names: bucket.hash_key_names.value.unwrap_or(rule.hash_key_names),
                 share_scope: bucket.share_scope.value.unwrap_or(false),
+                access: bucket.access.value.unwrap_or(rule.access),
                 ..rule
             }
         });
@@ -332,6 +337,20 @@ fn buckets(
         refuse_sharing(scope, members, |name| rules.keys().any(|named| named.as_str() == name), p);
     }
     rules.into_iter().map(|(name, rule)| Some((name, rule?))).collect()
+}
+
+/// Refuses settings that say how a bucket is sealed in which nothing is.
+fn refuse_without_sealing(bucket: &raw::Bucket, p: &mut Problems) {
+    fn refuse<T>(setting: &Setting<T>, p: &mut Problems) {
+        if setting.is_given() {
+            setting.refuse(p, "nothing is sealed in a bucket whose access is \"plaintext\"", "remove it, or change access");
+        }
+    }
+    refuse(&bucket.scope, p);
+    refuse(&bucket.key, p);
+    refuse(&bucket.suite, p);
+    refuse(&bucket.mode, p);
+    refuse(&bucket.hash_key_names, p);
 }
 
 /// A bucket among those of one scope.

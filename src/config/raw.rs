@@ -151,6 +151,8 @@ section! {
         response_timeout_secs: Whole<1, 3600>, Default = "60";
         /// How long a body may stand still between the gateway and the store, in seconds.
         idle_body_timeout_secs: Whole<1, 3600>, Default = "60";
+        /// The longest object that the store copies with one request, in bytes; longer ones are copied in parts. S3's own limit is 5 GiB.
+        copy_bytes_max: Whole<5_242_880, 5_368_709_120>, Default = "5368709120";
     }
 }
 
@@ -216,6 +218,12 @@ section! {
         mode: KeyMode, Optional = r#""shared""#;
         /// In place of encryption.hash_key_names.
         hash_key_names: bool, Optional = "true";
+        /// What the bucket may hold. "encrypted": every object is sealed, and whatever has no valid envelope is refused. "read-through": plaintext
+        /// objects that were there before can be read as well, with the header x-ciphergate-plaintext on the answer; what is written is sealed, and
+        /// an object whose envelope is there but bad is refused. A listing then asks the store once for every object whose size could be that of
+        /// a sealed one. Whoever can write to the bucket at the store can put plaintext under any name: for the time of a migration.
+        /// "plaintext": nothing is sealed, opened or marked; every request for the bucket is passed on as it is, signed anew.
+        access: Access, Default = r#""encrypted""#;
     }
 }
 

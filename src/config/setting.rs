@@ -25,6 +25,7 @@ impl Value for PathBuf {}
 impl Value for SocketAddr {}
 impl Value for Suite {}
 impl Value for KeyMode {}
+impl Value for Access {}
 impl Value for KeyKind {}
 impl Value for LogFormat {}
 impl Value for LogLevel {}

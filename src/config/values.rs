@@ -99,6 +99,11 @@ words! {
 }
 
 words! {
+    /// What a bucket may hold.
+    Access { Encrypted = "encrypted", ReadThrough = "read-through", Plaintext = "plaintext" }
+}
+
+words! {
     /// Where a key lives.
     KeyKind { Kms = "kms", Keyring = "keyring" }
 }

@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 
 use super::body::{ClientBody, FaultSlot, ReplyBody, pump};
 use super::route::{classify, is_form_upload};
-use crate::observe::request::{RequestLog, RequestRecord};
+use crate::observe::request::{ClientLink, RequestLog, RequestRecord};
 use crate::observe::request_id::RequestId;
 
 const AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
@@ -59,9 +59,11 @@ pub async fn handle(
                 "The operation PostObject is not supported by this gateway.",
             ))
         }
-        Ok(head) => {
+        Ok(mut head) => {
             let classified = Arc::new(classify(head.method_ref(), head.uri_ref(), head.headers_ref()));
             log.set_target(classified.operation, classified.target.bucket());
+            let link = ClientLink::new(req.app_config().secure(), req.peer_addr());
+            head.0.extensions_mut().insert(link);
             serve(head.0, classified, payload, &service, *limits.get_ref(), record.clone(), req.peer_addr())
                 .instrument(span.clone())
                 .await
@@ -111,11 +113,26 @@ fn head_of(req: &HttpRequest) -> Result<Head, S3Error> {
         let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| bad("A header has a malformed name."))?;
         headers.append(name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad("A header has a malformed value."))?);
     }
+    join_metadata(headers);
     let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
     if lengths > 1 || (lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING)) {
         return Err(bad("The length of the body is given in two ways."));
     }
     Ok(Head(head))
+}
+
+/// Repeated metadata counts as one header with commas (RFC 9110 section 5.3): so it is signed, and so S3 stores it. The protocol library
+/// would refuse it.
+fn join_metadata(headers: &mut HeaderMap) {
+    let is_repeated = |name: &&HeaderName| name.as_str().starts_with("x-amz-meta-") && headers.get_all(*name).iter().count() > 1;
+    let repeated: Vec<HeaderName> = headers.keys().filter(is_repeated).cloned().collect();
+    for name in repeated {
+        let values: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+        // Values of headers and commas make the value of a header.
+        if let Ok(joined) = HeaderValue::from_bytes(&values.join(&b","[..])) {
+            headers.insert(name, joined);
+        }
+    }
 }
 
 async fn serve(
@@ -298,6 +315,27 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn repeated_metadata_is_one_header() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-amz-meta-a", "1"),
+            ("x-amz-meta-b", "x"),
+            ("x-amz-meta-a", ""),
+            ("x-amz-meta-a", "2"),
+            ("via", "p"),
+            ("via", "q"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        join_metadata(&mut headers);
+        assert_eq!(
+            (headers.get_all("x-amz-meta-a").iter().count(), &headers["x-amz-meta-a"]),
+            (1, &HeaderValue::from_static("1,,2"))
+        );
+        assert_eq!((&headers["x-amz-meta-b"], headers.get_all("via").iter().count()), (&HeaderValue::from_static("x"), 2));
+    }
 
     #[test]
     fn error_documents_carry_the_id_of_this_request() {

@@ -13,13 +13,15 @@ use s3s::route::S3Route;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
+use super::plain::PlainWay;
+use super::restore::refuse_queries;
 use super::route::{Classified, Way, classify, range_is_usable};
 use crate::auth::proof::ExpectedOperation;
 use crate::auth::{Gate, Identities};
 use crate::backend::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder};
 use crate::observe::request::RequestRecord;
 use crate::observe::request_id::RequestId;
-use crate::ops::{self, StatePlace, refusal_of, verify_document};
+use crate::ops::{self, AccessRules, StatePlace, refusal_of, verify_document};
 
 /// The longest document that is forwarded, in bytes. The largest there is (a lifecycle configuration of 1,000 rules) is smaller.
 const FORWARD_BODY_MAX: usize = 1024 * 1024;
@@ -39,6 +41,8 @@ pub struct FrontParts<S> {
     pub identities: Identities,
     /// The client of the worker that the service is made for.
     pub forwarder: Forwarder,
+    /// Which buckets hold plaintext.
+    pub access: Arc<AccessRules>,
     /// The only region that signatures may name; `None` accepts any.
     pub region: Option<Region>,
     /// The longest object of a single upload, in bytes.
@@ -73,7 +77,8 @@ pub fn s3_service<S: S3 + Clone>(parts: FrontParts<S>) -> S3Service {
     outer.set_config(config);
     outer.set_auth(parts.identities);
     outer.set_access(gate.clone());
-    outer.set_route(Front { gate, forwarder: parts.forwarder, inner: inner.build(), state: parts.state });
+    let plain = PlainWay { access: parts.access, forwarder: parts.forwarder.clone() };
+    outer.set_route(Front { gate, forwarder: parts.forwarder, plain, inner: inner.build(), state: parts.state });
     outer.build()
 }
 
@@ -81,6 +86,8 @@ pub fn s3_service<S: S3 + Clone>(parts: FrontParts<S>) -> S3Service {
 struct Front {
     gate: Gate,
     forwarder: Forwarder,
+    /// The way of buckets that hold plaintext.
+    plain: PlainWay,
     /// The typed operations without authentication, for requests that are put right after their signature was checked.
     inner: S3Service,
     state: StatePlace,
@@ -105,7 +112,10 @@ impl S3Route for Front {
             }
         };
         extensions.insert(ExpectedOperation(classified.operation));
-        classified.verdict != Ok(Way::Sealed) || self.is_hidden(&classified, headers) || needs_repair(&classified, headers)
+        classified.verdict != Ok(Way::Sealed)
+            || self.is_hidden(&classified, headers)
+            || needs_repair(&classified, headers)
+            || self.plain.takes(&classified)
     }
 
     async fn check_access(&self, req: &mut S3Request<Body>) -> S3Result<()> {
@@ -125,6 +135,7 @@ impl S3Route for Front {
             return Err(ops::Error::Reserved.into_s3());
         }
         match &classified.verdict {
+            Ok(_) if self.plain.takes(&classified) => self.plain.pass(req, &classified).await,
             Ok(Way::Sealed) => self.repair(req, &classified).await,
             Ok(Way::Forward) => self.forward(req, &classified).await,
             Ok(Way::Later) => {
@@ -150,6 +161,9 @@ impl Front {
 
     async fn forward(&self, mut req: S3Request<Body>, classified: &Classified) -> S3Result<S3Response<Body>> {
         let body = read_document(&mut req, FORWARD_BODY_MAX).await?;
+        if classified.operation == "RestoreObject" && !self.plain.is_plaintext(classified) {
+            refuse_queries(&body)?;
+        }
         let record = req.extensions.get::<RequestRecord>();
         let request = ForwardRequest {
             method: req.method.clone(),
@@ -164,17 +178,7 @@ impl Front {
             Ok(answer) => answer,
             Err(err) => return Err(forward_error(err, record)),
         };
-        if let (Some(record), Some(id)) = (record, &answer.backend_request_id) {
-            record.set_backend_request_id(id);
-        }
-        let Forwarded { status, headers, body, .. } = answer;
-        let body = match body {
-            ForwardedBody::Whole(document) => Body::from(document),
-            ForwardedBody::Streaming(body) => Body::http_body(body),
-        };
-        let mut response = S3Response::with_headers(body, headers);
-        response.status = Some(status);
-        Ok(response)
+        Ok(answered(answer, record))
     }
 
     /// Gives the typed operations the request as they can serve it.
@@ -218,6 +222,21 @@ impl Front {
     }
 }
 
+/// The store's answer as the client gets it.
+pub(super) fn answered(answer: Forwarded, record: Option<&RequestRecord>) -> S3Response<Body> {
+    if let (Some(record), Some(id)) = (record, &answer.backend_request_id) {
+        record.set_backend_request_id(id);
+    }
+    let Forwarded { status, headers, body, .. } = answer;
+    let body = match body {
+        ForwardedBody::Whole(document) => Body::from(document),
+        ForwardedBody::Streaming(body) => Body::http_body(body),
+    };
+    let mut response = S3Response::with_headers(body, headers);
+    response.status = Some(status);
+    response
+}
+
 /// The same path with only the operation's own query parameters.
 fn without_signature(uri: &Uri, classified: &Classified) -> S3Result<Uri> {
     let mut text = uri.path().to_owned();
@@ -253,7 +272,7 @@ async fn read_document(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes>
 
 /// What a client hears when the forward way failed. That the backend does not accept the gateway's own signature is the
 /// gateway's fault and looks like any other internal error from outside: a client would take the backend's code for its own.
-fn forward_error(err: ForwardError, record: Option<&RequestRecord>) -> S3Error {
+pub(super) fn forward_error(err: ForwardError, record: Option<&RequestRecord>) -> S3Error {
     let request_id = record.map(|record| tracing::field::display(record.id()));
     let code = match &err {
         ForwardError::HeaderNotText(name) => return s3_error!(InvalidArgument, "The header {name} is not plain text."),

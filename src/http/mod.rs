@@ -6,6 +6,8 @@
 pub mod body;
 
 pub mod front;
+mod plain;
+mod restore;
 pub mod route;
 
 pub mod bridge;

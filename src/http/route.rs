@@ -167,7 +167,7 @@ const TOKEN: &[&str] = &["continuation-token"];
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     // Object data: sealed and opened here.
-    with("x-amz-copy-source", row("CopyObject", Later, "PUT", Object, NONE, NONE)),
+    with("x-amz-copy-source", row("CopyObject", Sealed, "PUT", Object, NONE, NONE)),
     with("x-amz-write-offset-bytes", row("AppendObject", Later, "PUT", Object, NONE, NONE)),
     row("PutObject", Sealed, "PUT", Object, NONE, NONE),
     row("GetObject", Sealed, "GET", Object, NONE, READ),
@@ -186,15 +186,15 @@ const TABLE: &[Row] = &[
         &["delimiter", "encoding-type", "key-marker", "max-uploads", "prefix", "upload-id-marker"]),
 
     // Object data, of a later stage.
-    row("GetObject", Later, "GET", Object, &["partNumber"], READ),
-    row("HeadObject", Later, "HEAD", Object, &["partNumber"], READ),
-    row("ListObjectVersions", Later, "GET", Bucket, &["versions"],
+    row("GetObject", Sealed, "GET", Object, &["partNumber"], READ),
+    row("HeadObject", Sealed, "HEAD", Object, &["partNumber"], READ),
+    row("ListObjectVersions", Sealed, "GET", Bucket, &["versions"],
         &["delimiter", "encoding-type", "key-marker", "max-keys", "prefix", "version-id-marker"]),
     row("PostObject", Later, "POST", Bucket, NONE, NONE),
-    row("GetObjectAttributes", Later, "GET", Object, &["attributes"], VERSION),
+    row("GetObjectAttributes", Sealed, "GET", Object, &["attributes"], VERSION),
     row("GetObjectTorrent", Later, "GET", Object, &["torrent"], NONE),
     row("SelectObjectContent", Later, "POST", Object, &["select", "select-type"], NONE),
-    row("RestoreObject", Later, "POST", Object, &["restore"], VERSION),
+    row("RestoreObject", Forward, "POST", Object, &["restore"], VERSION),
     row("RenameObject", Later, "PUT", Object, &["renameObject"], NONE),
     row("UpdateObjectEncryption", Later, "PUT", Object, &["encryption"], VERSION),
     row("PutObjectAnnotation", Later, "PUT", Object, &["annotation"], &["annotationName", "versionId"]),

@@ -17,6 +17,11 @@ pub const FORWARDED: &str = "ciphergate_forwarded_requests_total";
 /// Attempts repeated on the forward way.
 pub const FORWARD_RETRIES: &str = "ciphergate_forward_retries_total";
 
+/// Bytes of sealed objects sent to the store, parts included.
+pub const STORE_BYTES_SENT: &str = "ciphergate_store_sent_bytes_total";
+/// Bytes of sealed objects received from the store. Copies are made there: they move nothing here.
+pub const STORE_BYTES_RECEIVED: &str = "ciphergate_store_received_bytes_total";
+
 /// Objects that were not released because they failed their integrity check, before or after the answer had begun.
 pub const INTEGRITY_FAILURES: &str = "ciphergate_integrity_failures_total";
 
@@ -33,6 +38,8 @@ pub fn describe() {
     metrics::describe_gauge!(IN_FLIGHT, "Requests being worked on.");
     metrics::describe_counter!(FORWARDED, "Requests sent to the backend on the forward way.");
     metrics::describe_counter!(INTEGRITY_FAILURES, "Objects refused because they failed their integrity check.");
+    metrics::describe_counter!(STORE_BYTES_SENT, metrics::Unit::Bytes, "Bytes of sealed objects sent to the store.");
+    metrics::describe_counter!(STORE_BYTES_RECEIVED, metrics::Unit::Bytes, "Bytes of sealed objects received from the store.");
     metrics::describe_counter!(FORWARD_RETRIES, "Attempts repeated on the forward way.");
 }
 
@@ -58,6 +65,14 @@ pub(super) fn request_ended(operation: &'static str, class: &'static str, took: 
     metrics::histogram!(REQUEST_SECONDS, "operation" => operation).record(took.as_secs_f64());
     metrics::counter!(BYTES_IN).increment(bytes_in);
     metrics::counter!(BYTES_OUT).increment(bytes_out);
+}
+
+pub(crate) fn store_sent(bytes: usize) {
+    metrics::counter!(STORE_BYTES_SENT).increment(bytes as u64);
+}
+
+pub(crate) fn store_received(bytes: usize) {
+    metrics::counter!(STORE_BYTES_RECEIVED).increment(bytes as u64);
 }
 
 pub(crate) fn forwarded(outcome: &'static str) {

@@ -152,12 +152,9 @@ def test_not_implemented_yet(site, bucket, key):
     s3, here = site.s3, {"Bucket": bucket, "Key": "new"}
     refused = (501, "NotImplemented")
     assert error(s3.copy_object, **here, CopySource=f"{bucket}/{key}") == refused
-    assert error(s3.get_object_attributes, Bucket=bucket, Key=key, ObjectAttributes=["ObjectSize"]) == refused
-    assert error(s3.list_object_versions, Bucket=bucket) == refused
     select = {"ExpressionType": "SQL", "InputSerialization": {"CSV": {}}, "OutputSerialization": {"CSV": {}}}
     assert error(s3.select_object_content, Bucket=bucket, Key=key, Expression="select * from s3object", **select) == refused
     assert error(s3.get_object_torrent, Bucket=bucket, Key=key) == refused
-    assert error(s3.restore_object, Bucket=bucket, Key=key, RestoreRequest={"Days": 1}) == refused
     assert set(site.stored(bucket)) == {key}
 
 

@@ -183,8 +183,9 @@ class Sites:
         endpoint = localstack().replace("http://", "https://") if tls else localstack()
         return Site("direct", endpoint, LOCALSTACK, localstack(), LOCALSTACK, folder)
 
-    def start(self, kind, tls=False, name=None, config="", backend=None, ready="readyz"):
-        """A gateway of its own. `config` is TOML that goes to the end of its configuration, `ready` what says that it is up."""
+    def start(self, kind, tls=False, name=None, config="", backend=None, ready="readyz", env=None):
+        """A gateway of its own. `config` is TOML that goes to the end of its configuration, `env` settings beside it, `ready` what says
+        that it is up."""
         folder = self._make_folder(name or f"{kind}{'-tls' if tls else ''}")
         keys = STORE if kind == "embedded" else LOCALSTACK
         backend = backend or (self.store() if kind == "embedded" else localstack())
@@ -204,7 +205,7 @@ class Sites:
             f'[[clients]]\nname = "tests"\naccess_key_id = "{CLIENT[0]}"\nsecret_access_key = "{CLIENT[1]}"\n'
             f'[log]\nformat = "json"\nlevel = "info"\n{config}'
         )
-        env = {"AWS_ACCESS_KEY_ID": LOCALSTACK[0], "AWS_SECRET_ACCESS_KEY": LOCALSTACK[1], "AWS_EC2_METADATA_DISABLED": "true"}
+        env = {"AWS_ACCESS_KEY_ID": LOCALSTACK[0], "AWS_SECRET_ACCESS_KEY": LOCALSTACK[1], "AWS_EC2_METADATA_DISABLED": "true", **(env or {})}
         process = Process(
             f"gateway over {kind}",
             [binary(), "serve", "--config", path],

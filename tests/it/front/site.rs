@@ -248,6 +248,7 @@ impl Site {
                         ops: ops.clone(),
                         identities: identities.clone(),
                         forwarder: Forwarder::new(forward.clone(), SharedCredentialsProvider::new(store), tls.clone()),
+                        access: Arc::default(),
                         region: Some(s3s::region::Region::new("us-east-1".into()).unwrap()),
                         put_max: 10_000_000,
                         state: ciphergate::ops::StatePlace::default(),
