@@ -121,7 +121,17 @@ fn listen(raw: raw::Listen, p: &mut Problems) -> Option<Listen> {
     let certificate_file = file(&raw.tls_certificate_file, readable, p);
     let key_file = file(&raw.tls_key_file, check_private_file, p);
     let tls = certificate_file?.zip(key_file?).map(|(certificate_file, key_file)| Tls { certificate_file, key_file });
-    Some(Listen { address: raw.address.value?, tls })
+    let domains = raw.domains.value.as_ref()?;
+    for (at, domain) in domains.iter().enumerate() {
+        if let Some(other) = domains[..at].iter().find(|other| other.overlaps(domain)) {
+            raw.domains.refuse(
+                p,
+                format!("`{domain}` and `{other}` are the same, or one lies below the other"),
+                "keep one of the two: a bucket must have one address",
+            );
+        }
+    }
+    Some(Listen { address: raw.address.value?, domains: raw.domains.value?, tls })
 }
 
 fn admin(raw: raw::Admin, listen: Option<&Listen>, p: &mut Problems) -> Option<Admin> {
@@ -142,6 +152,7 @@ fn server(raw: raw::Server) -> Option<Server> {
         keep_alive: secs(raw.keep_alive_secs)?,
         request_header_timeout: secs(raw.request_header_timeout_secs)?,
         idle_body_timeout: secs(raw.idle_body_timeout_secs)?,
+        drain_delay: secs(raw.drain_delay_secs)?,
         shutdown_timeout: secs(raw.shutdown_timeout_secs)?,
         connections_max: count(raw.connections_max.value?),
     })

@@ -27,7 +27,7 @@ pub use problem::{Origin, Problem, Problems};
 pub use secret::{FileError, Secret, check_private_file};
 pub use source::{Override, Sources};
 pub use values::{
-    Access, AccessKeyId, BucketName, ClientName, Endpoint, KeyArn, KeyMode, Label, LogFormat, LogLevel, Region, Scope,
+    Access, AccessKeyId, BucketName, ClientName, Domain, Endpoint, KeyArn, KeyMode, Label, LogFormat, LogLevel, Region, Scope,
     StatePrefix, Suite,
 };
 
@@ -55,6 +55,8 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Listen {
     pub address: SocketAddr,
+    /// Their subdomains are buckets. No two of them overlap.
+    pub domains: Vec<Domain>,
     /// `None`: plain HTTP, which off loopback was allowed in words.
     pub tls: Option<Tls>,
 }
@@ -82,6 +84,8 @@ pub struct Server {
     pub request_header_timeout: Duration,
     /// How long a body may stand still.
     pub idle_body_timeout: Duration,
+    /// May be zero.
+    pub drain_delay: Duration,
     /// May be zero.
     pub shutdown_timeout: Duration,
     /// Over all workers.

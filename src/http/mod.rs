@@ -5,9 +5,15 @@
 
 pub mod body;
 
+mod cors;
+pub mod cross_origin;
+mod edge;
+mod form;
 pub mod front;
 mod plain;
 mod restore;
+pub mod hosts;
+mod post_object;
 pub mod route;
 
 pub mod bridge;

@@ -159,14 +159,6 @@ def test_not_implemented_yet(site, bucket, key):
 
 
 @pytest.mark.gateway_only
-def test_form_upload_is_not_taken_as_it_is(site, bucket):
-    form = site.s3.generate_presigned_post(bucket, "form")
-    answer = requests.post(form["url"], data=form["fields"], files={"file": payload(1000)}, timeout=30)
-    assert answer.status_code in (501, 403, 405), answer.text
-    assert site.stored(bucket) == {}
-
-
-@pytest.mark.gateway_only
 @pytest.mark.parametrize("query", ["surprise=1", "surprise", "versionId=abc&surprise=", "x-id=Surprise&surprise="])
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
 def test_unknown_requests(site, bucket, key, method, query):

@@ -183,9 +183,9 @@ class Sites:
         endpoint = localstack().replace("http://", "https://") if tls else localstack()
         return Site("direct", endpoint, LOCALSTACK, localstack(), LOCALSTACK, folder)
 
-    def start(self, kind, tls=False, name=None, config="", backend=None, ready="readyz", env=None):
-        """A gateway of its own. `config` is TOML that goes to the end of its configuration, `env` settings beside it, `ready` what says
-        that it is up."""
+    def start(self, kind, tls=False, name=None, config="", backend=None, ready="readyz", listen="", env=None):
+        """A gateway of its own. `config` is TOML that goes to the end of its configuration, `listen` more of its [listen] section,
+        `env` settings beside it, `ready` what says that it is up."""
         folder = self._make_folder(name or f"{kind}{'-tls' if tls else ''}")
         keys = STORE if kind == "embedded" else LOCALSTACK
         backend = backend or (self.store() if kind == "embedded" else localstack())
@@ -197,7 +197,7 @@ class Sites:
         path = folder / "ciphergate.toml"
         path.touch(mode=0o600)
         path.write_text(
-            f'[listen]\naddress = "127.0.0.1:{port}"\n{tls_config}'
+            f'[listen]\naddress = "127.0.0.1:{port}"\n{tls_config}{listen}'
             f'[admin]\naddress = "127.0.0.1:{admin}"\n'
             f'[backend]\nendpoint = "{backend}"\nregion = "{REGION}"\naccess_key_id = "{keys[0]}"\nsecret_access_key = "{keys[1]}"\n'
             f'[encryption]\nkey = "main"\n'
