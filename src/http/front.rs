@@ -18,7 +18,7 @@ use super::hosts::Hosts;
 use super::plain::PlainWay;
 use super::post_object::Forms;
 use super::restore::refuse_queries;
-use super::route::{Classified, Target, Way, classify_at, object_path, range_is_usable};
+use super::route::{Classified, Target, Way, classify_at, is_ignored_in_query, object_path, range_is_usable};
 use crate::auth::proof::ExpectedOperation;
 use crate::auth::{Gate, Identities};
 use crate::backend::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder};
@@ -282,7 +282,7 @@ impl Front {
             headers.remove(header::RANGE);
             headers.remove(header::IF_RANGE);
         }
-        for (name, value) in &classified.hoisted {
+        for (name, value) in classified.hoisted.iter().filter(|(name, _)| !is_ignored_in_query(name)) {
             let bad = || s3_error!(InvalidArgument, "The query parameter {name:?} is not a header value.");
             let header = HeaderName::try_from(name).map_err(|_| bad())?;
             headers.insert(header, HeaderValue::try_from(value).map_err(|_| bad())?);

@@ -340,6 +340,14 @@ const HOISTABLE: &[&str] = &[
     "x-amz-website-redirect-location",
 ];
 
+/// Whether this header has no meaning when it stands in the query of a presigned URL. S3 lets it in, has it signed, and ignores it: whoever
+/// makes the URL does not know the body, and the SDK for JavaScript puts the checksum of an empty one there.
+#[must_use]
+pub fn is_ignored_in_query(header: &str) -> bool {
+    let algorithm = header.strip_prefix("x-amz-checksum-");
+    header == "x-amz-sdk-checksum-algorithm" || algorithm.is_some_and(|name| !matches!(name, "algorithm" | "mode" | "type"))
+}
+
 /// Classifies a request whose bucket, if it has one, stands in its path. Never fails: what cannot be understood is a refusal.
 #[must_use]
 pub fn classify(method: &Method, uri: &Uri, headers: &HeaderMap) -> Classified {

@@ -278,6 +278,18 @@ fn ranges_are_usable_or_ignored() {
 }
 
 #[test]
+fn checksums_in_a_query_say_nothing() {
+    for ignored in ["x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha256", "x-amz-sdk-checksum-algorithm"] {
+        assert!(is_ignored_in_query(ignored), "{ignored}");
+    }
+    for meant in
+        ["x-amz-checksum-mode", "x-amz-checksum-algorithm", "x-amz-checksum-type", "x-amz-acl", "x-amz-meta-x-amz-checksum-crc32"]
+    {
+        assert!(!is_ignored_in_query(meant), "{meant}");
+    }
+}
+
+#[test]
 fn forms_are_told_by_their_type_and_only_upload() {
     let is_form = |method: Method, content_type: &str| {
         is_form(&method, &[(http::header::CONTENT_TYPE, content_type.parse().unwrap())].into_iter().collect())
@@ -337,4 +349,39 @@ fn paths_of_objects_are_read_back_as_they_were() {
         let found = ask("GET", &object_path("bucket", key), &[]);
         assert_eq!(found.target, Target::Object("bucket".into(), key.into()), "{key}");
     }
+}
+
+/// The ways of an operation as the page writes them: all that the table has for it.
+fn ways(operation: &str) -> String {
+    let mut ways: Vec<String> =
+        TABLE.iter().filter(|row| row.operation == operation).map(|row| format!("{:?}", row.way).to_lowercase()).collect();
+    ways.sort_unstable();
+    ways.dedup();
+    ways.join(", ")
+}
+
+#[test]
+fn the_page_of_operations_agrees() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/S3_COMPATIBILITY.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let mut named = Vec::new();
+    let mut lines = Vec::new();
+    for line in page.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        match cells.as_slice() {
+            ["", operation, _, note, ""] if TABLE.iter().any(|row| row.operation == *operation) => {
+                named.push((*operation).to_owned());
+                lines.push(format!("| {operation} | {} | {note} |", ways(operation)).replace("|  |", "| |"));
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    for row in TABLE {
+        assert_eq!(named.iter().filter(|name| *name == row.operation).count(), 1, "{} has one line on the page", row.operation);
+    }
+    let right = lines.join("\n") + "\n";
+    if std::env::var_os("CIPHERGATE_TEST_BLESS").is_some() {
+        std::fs::write(path, &right).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), right, "set CIPHERGATE_TEST_BLESS=1 once to have the ways written");
 }

@@ -307,7 +307,7 @@ fn overrides(uri: &http::Uri) -> Vec<(HeaderName, String)> {
         .collect()
 }
 
-/// `aws-chunked` is framing and never stored; other codings beside it stay.
+/// `aws-chunked` is framing and never stored; other codings beside it stay, separated as clients write them.
 fn stored_encoding(client: &HeaderMap) -> Option<HeaderValue> {
     let kept: Vec<&str> = client
         .get_all(CONTENT_ENCODING)
@@ -317,7 +317,7 @@ fn stored_encoding(client: &HeaderMap) -> Option<HeaderValue> {
         .map(str::trim)
         .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("aws-chunked"))
         .collect();
-    if kept.is_empty() { None } else { HeaderValue::from_str(&kept.join(",")).ok() }
+    if kept.is_empty() { None } else { HeaderValue::from_str(&kept.join(", ")).ok() }
 }
 
 fn refuse_appending(client: &HeaderMap) -> Result<(), Error> {
@@ -476,7 +476,8 @@ mod tests {
     fn framing_is_not_an_encoding() {
         assert!(write(&[("content-encoding", "aws-chunked")]).unwrap().get("content-encoding").is_none());
         assert_eq!(write(&[("content-encoding", "aws-chunked,gzip")]).unwrap()["content-encoding"], "gzip");
-        assert_eq!(write(&[("content-encoding", "gzip, br")]).unwrap()["content-encoding"], "gzip,br");
+        assert_eq!(write(&[("content-encoding", "deflate, aws-chunked, gzip")]).unwrap()["content-encoding"], "deflate, gzip");
+        assert_eq!(write(&[("content-encoding", "gzip, br")]).unwrap()["content-encoding"], "gzip, br");
     }
 
     #[test]

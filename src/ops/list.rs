@@ -42,7 +42,7 @@ impl Gateway {
             is_truncated: Some(shown.is_truncated),
             contents: Some(shown.contents),
             common_prefixes: Some(shown.common_prefixes),
-            delimiter: asked.delimiter.as_deref().map(|d| names.show(d)),
+            delimiter: asked.delimiter.as_deref().filter(|d| !d.is_empty()).map(|d| names.show(d)),
             next_marker: shown.next.as_deref().map(|m| names.show(m)),
             encoding_type: asked.encoding_type,
             ..ListObjectsOutput::default()
@@ -78,7 +78,7 @@ impl Gateway {
             is_truncated: Some(shown.is_truncated),
             contents: Some(shown.contents),
             common_prefixes: Some(shown.common_prefixes),
-            delimiter: asked.delimiter.as_deref().map(|d| names.show(d)),
+            delimiter: asked.delimiter.as_deref().filter(|d| !d.is_empty()).map(|d| names.show(d)),
             continuation_token: asked.continuation_token,
             next_continuation_token: shown.next,
             start_after: asked.start_after.as_deref().map(|s| names.show(s)),
@@ -119,7 +119,8 @@ impl Names {
     }
 
     pub fn show(self, name: &str) -> String {
-        if self.encoded { utf8_percent_encode(name, KEPT_PLAIN).to_string().replace("%20", "+") } else { name.to_owned() }
+        // A space is %20 and not +: readers of forms take both, readers of plain percent-encoding this one alone.
+        if self.encoded { utf8_percent_encode(name, KEPT_PLAIN).to_string() } else { name.to_owned() }
     }
 }
 
@@ -166,9 +167,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_encoded_as_s3_does() {
+    fn names_are_encoded_for_every_reader() {
         let names = Names { encoded: true };
-        assert_eq!(names.show("a b+c%d/é*~"), "a+b%2Bc%25d/%C3%A9*%7E");
+        assert_eq!(names.show("a b+c%d/é*~"), "a%20b%2Bc%25d/%C3%A9*%7E");
         assert_eq!(Names { encoded: false }.show("a b"), "a b");
         assert!(Names::new(Some(&EncodingType::from("xml".to_owned()))).is_err());
     }

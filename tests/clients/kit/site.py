@@ -1,6 +1,7 @@
 """What a test talks to: a gateway over one of its backends, and the backend itself by a way around the gateway.
 
-Two backends: "localstack" (S3 and KMS of LocalStack, started by tests/run) and "embedded" (`ciphergate store` with a keyring).
+Backends: "localstack" (S3 and KMS of LocalStack, started by tests/run), "embedded" (`ciphergate store` with a keyring) and "versitygw", a
+store by other people that checks every signature (with a keyring; CIPHERGATE_TEST_VERSITYGW names its program).
 With CIPHERGATE_TEST_DIRECT=1 the "gateway" is LocalStack itself: that proves the tests on what is plain S3 behaviour.
 """
 
@@ -187,8 +188,8 @@ class Sites:
         """A gateway of its own. `config` is TOML that goes to the end of its configuration, `listen` more of its [listen] section,
         `env` settings beside it, `ready` what says that it is up."""
         folder = self._make_folder(name or f"{kind}{'-tls' if tls else ''}")
-        keys = STORE if kind == "embedded" else LOCALSTACK
-        backend = backend or (self.store() if kind == "embedded" else localstack())
+        keys = LOCALSTACK if kind == "localstack" else STORE
+        backend = backend or self.endpoint_of(kind)
         port, admin = free_port(), free_port()
         ca, tls_config = None, ""
         if tls:
@@ -220,6 +221,10 @@ class Sites:
             kind, f"{scheme}://127.0.0.1:{port}", CLIENT, backend, keys, folder, ca and str(ca), process, f"http://127.0.0.1:{admin}"
         )
 
+    def endpoint_of(self, kind):
+        """The store itself, started when it is not there yet."""
+        return {"localstack": localstack, "embedded": self.store, "versitygw": self.versitygw}[kind]()
+
     def _key(self, kind):
         if kind == "localstack":
             return f'kind = "kms"\nkey_arn = "{KEY_ARN}"\nendpoint = "{localstack()}"\n'
@@ -239,6 +244,22 @@ class Sites:
         command = [binary(), "store", "--listen", f"127.0.0.1:{port}", "--data-dir", folder / "data"]
         env = {"CIPHERGATE_DEV_ACCESS_KEY": STORE[0], "CIPHERGATE_DEV_SECRET_KEY": STORE[1]}
         self._processes.append(Process("store", command, port, folder / "store.log", env))
+        return f"http://127.0.0.1:{port}"
+
+    @functools.cache
+    def versitygw(self):
+        """The Versity S3 Gateway over a folder, with versions; returns its endpoint."""
+        program = os.environ.get("CIPHERGATE_TEST_VERSITYGW")
+        if not program:
+            raise RuntimeError("CIPHERGATE_TEST_VERSITYGW has to name the program: use tests/run signatures")
+        folder = self._make_folder("versity")
+        for name in ("data", "versions"):
+            (folder / name).mkdir()
+        port = free_port()
+        command = [program, "--port", f"127.0.0.1:{port}", "--region", REGION, "--quiet", "--keep-alive"]
+        command += ["posix", "--versioning-dir", folder / "versions", folder / "data"]
+        env = {"ROOT_ACCESS_KEY": STORE[0], "ROOT_SECRET_KEY": STORE[1]}
+        self._processes.append(Process("versitygw", command, port, folder / "versitygw.log", env))
         return f"http://127.0.0.1:{port}"
 
     def _make_folder(self, name):
