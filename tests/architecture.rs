@@ -25,7 +25,11 @@ const MAY_SEE: [(&str, &[&str]); 11] = [
 const ONLY: [(&str, &str, &[&str]); 2] = [
     ("http", "backend", &["forward", "passing"]),
     // What a broken body means, for documents as for uploads; the operations themselves come in as the protocol library's trait.
-    ("http", "ops", &["Access", "AccessRules", "BodyFault", "Error", "StatePlace", "refusal_of", "trailer_value_len", "verify_document"]),
+    (
+        "http",
+        "ops",
+        &["Access", "AccessRules", "BodyFault", "Error", "StatePlace", "refusal_of", "trailer_value_len", "verify_document"],
+    ),
 ];
 
 /// An outside crate and the places that may name it: a room, or one file of it.

@@ -131,7 +131,7 @@ mod tests {
         Rules::read(format!("<?xml version=\"1.0\"?><CORSConfiguration>{text}</CORSConfiguration>").as_bytes()).unwrap()
     }
 
-    fn ask<'a>(rules: &'a Rules, origin: &str, method: &str, headers: Option<&str>) -> Option<HeaderMap> {
+    fn ask(rules: &Rules, origin: &str, method: &str, headers: Option<&str>) -> Option<HeaderMap> {
         rules.answer(Question { origin, method, headers })
     }
 

@@ -10,10 +10,10 @@ pub mod cross_origin;
 mod edge;
 mod form;
 pub mod front;
-mod plain;
-mod restore;
 pub mod hosts;
+mod plain;
 mod post_object;
+mod restore;
 pub mod route;
 
 pub mod bridge;

@@ -51,7 +51,10 @@ impl Forms {
     pub async fn call(&self, req: http::Request<Body>, classified: &Classified) -> S3Result<http::Response<Body>> {
         let Some(bucket) = classified.target.bucket() else { return Err(S3Error::new(S3ErrorCode::InternalError)) };
         if self.access.of(bucket) == Access::Plaintext {
-            return Err(s3_error!(NotImplemented, "Form uploads into a bucket that holds plaintext are not supported by this gateway."));
+            return Err(s3_error!(
+                NotImplemented,
+                "Form uploads into a bucket that holds plaintext are not supported by this gateway."
+            ));
         }
         let (parts, body) = req.into_parts();
         if classified.presigned || parts.headers.contains_key(header::AUTHORIZATION) {
