@@ -17,6 +17,7 @@ use s3s::service::S3ServiceBuilder;
 use s3s::stream::RemainingLength;
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result};
 
+use ciphergate::http::front::Service;
 use ciphergate::http::server::{Listener, ServerSettings, serve_s3};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -133,7 +134,7 @@ pub fn serve(listen: SocketAddr, store: &str, credentials: (&str, &str)) {
     let service = move || {
         let mut service = S3ServiceBuilder::new(PassThrough { client: Client::from_conf(config.clone()) });
         service.set_auth(s3s::auth::SimpleAuth::from_single(access_key.as_str(), secret_key.as_str()));
-        service.build()
+        Service::bare(service.build())
     };
     actix_web::rt::System::new().block_on(async {
         let listener = Listener::bind(listen, None).expect("address");

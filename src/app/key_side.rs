@@ -24,7 +24,9 @@ pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
             (name.to_string(), BucketRule { rule, scope: Some(bucket.scope.to_string()), share_scope: bucket.share_scope })
         })
         .collect();
-    let rules = KeyRules::new(default, buckets).map_err(Error::Rules)?;
+    let plaintext = config.buckets.iter().filter(|(_, bucket)| bucket.access == config::Access::Plaintext);
+    let plaintext = plaintext.map(|(name, _)| name.to_string()).collect();
+    let rules = KeyRules::new(default, buckets).map_err(Error::Rules)?.with_plaintext(plaintext);
 
     let mut providers: HashMap<Label, Arc<dyn KeyProvider>> = HashMap::new();
     for key in &config.keys {

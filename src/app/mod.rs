@@ -16,13 +16,15 @@ use zeroize::Zeroizing;
 use crate::auth::{Identities, Identity, IdentityError};
 use crate::backend::forward::ForwardError;
 use crate::config::{self, Config};
-use crate::http::front::{FrontParts, s3_service};
+use crate::http::cross_origin::CorsCache;
+use crate::http::front::{FrontParts, Service, s3_service};
+use crate::http::hosts::Hosts;
 use crate::http::server::{Listener, Readiness, ServerSettings, serve_admin, serve_s3};
 use crate::http::tls::{self, TlsError};
 use crate::keys::{self, Keys, RuleError};
 use crate::observe::metrics as names;
 use crate::ops::multipart::LARGE_PLAIN_MAX;
-use crate::ops::{Footers, Gateway, Multipart, StatePlace};
+use crate::ops::{Access, AccessRules, Footers, Gateway, Multipart, StatePlace};
 
 pub use store_side::StoreSide;
 
@@ -62,6 +64,8 @@ pub enum Error {
     Keyring(#[from] keys::keyring::KeyringError),
     #[error("the key ARN {text}: {detail}")]
     Arn { text: String, detail: String },
+    #[error("listen.domains: {0}")]
+    Domains(String),
     #[error("metrics: {0}")]
     Metrics(#[from] BuildError),
     #[error("the server failed: {0}")]
@@ -135,8 +139,19 @@ impl App {
         // Before anybody can connect: a stop must never be a plain death.
         let stop_asked = stop_signal();
         let s3 = serve_s3(s3, &server_settings(&self.config), service).map_err(Error::Server)?;
-        let render = metrics.clone();
-        let admin = serve_admin(admin, readiness.clone(), move || render.render()).map_err(Error::Server)?;
+        let (render, counted) = (metrics.clone(), self.keys.clone());
+        let shown = move || {
+            let stats = counted.stats();
+            names::keys(names::KeyCounts {
+                generate_calls: stats.generate_calls,
+                unwrap_calls: stats.unwrap_calls,
+                failed_calls: stats.failed_calls,
+                sealed: stats.fresh,
+                opened: stats.opened,
+            });
+            render.render()
+        };
+        let admin = serve_admin(admin, readiness.clone(), shown).map_err(Error::Server)?;
         let (s3_handle, admin_handle) = (s3.handle(), admin.handle());
         let admin = tokio::task::spawn_local(admin.wait());
         let keys = self.keys.clone();
@@ -153,10 +168,22 @@ impl App {
         tracing::info!(s3 = %addresses.s3, admin = %addresses.admin, tls = addresses.tls, "listening");
         started(addresses);
 
+        let (delay, proving) = (self.config.server.drain_delay, proof.abort_handle());
         let stop = tokio::task::spawn_local(async move {
             let reason = stop_asked.await;
-            tracing::info!(reason, "stopping; running transfers may end");
+            // Who has not seen us ready yet must not do so now.
+            proving.abort();
             readiness.set(false);
+            if !delay.is_zero() {
+                tracing::info!(
+                    reason,
+                    delay_secs = delay.as_secs(),
+                    "not ready any more; new requests are taken for a while yet"
+                );
+                // A second signal is from somebody who will not wait.
+                let _ = tokio::time::timeout(delay, stop_signal()).await;
+            }
+            tracing::info!(reason, "stopping; running transfers may end");
             s3_handle.stop(true).await;
         });
         let ended = s3.wait().await.map_err(Error::Server);
@@ -171,27 +198,46 @@ impl App {
     }
 
     /// What makes the service of one worker, with connections of its own.
-    fn service(&self) -> Result<impl Fn() -> s3s::service::S3Service + Send + Clone + 'static, Error> {
+    fn service(&self) -> Result<impl Fn() -> Service + Send + Clone + 'static, Error> {
         let identities = Identities::new(self.config.clients.iter().map(|client| {
             let secret = Zeroizing::new(client.secret_access_key.expose().to_owned());
             Identity::new(client.access_key_id.to_string(), secret, Some(client.name.to_string()))
         }))?;
+        let domains: Vec<&str> = self.config.listen.domains.iter().map(|domain| domain.as_str()).collect();
+        let hosts = Hosts::new(&domains).map_err(|error| Error::Domains(error.to_string()))?;
+        let cors = CorsCache::default();
         let footers = Arc::new(Footers::new(FOOTER_BYTES_MAX));
+        let access = Arc::new(access_rules(&self.config));
         let (store, keys) = (self.store.clone(), self.keys.clone());
         let state = self.state();
         let multipart = Arc::new(Multipart::new(state.clone(), self.config.multipart.put_bytes_max));
         Ok(move || {
-            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone()).with_multipart(multipart.clone());
+            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone());
+            let ops = ops.with_multipart(multipart.clone()).with_access(access.clone());
             s3_service(FrontParts {
                 ops,
                 identities: identities.clone(),
                 forwarder: store.forwarder(),
+                access: access.clone(),
                 region: None,
                 put_max: LARGE_PLAIN_MAX,
+                hosts: hosts.clone(),
+                cors: cors.clone(),
                 state: state.clone(),
             })
         })
     }
+}
+
+fn access_rules(config: &Config) -> AccessRules {
+    AccessRules::new(config.buckets.iter().map(|(name, rule)| {
+        let access = match rule.access {
+            config::Access::Encrypted => Access::Encrypted,
+            config::Access::ReadThrough => Access::ReadThrough,
+            config::Access::Plaintext => Access::Plaintext,
+        };
+        (name.to_string(), access)
+    }))
 }
 
 fn server_settings(config: &Config) -> ServerSettings {

@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::Error;
 use crate::backend::forward::{ForwardSettings, Forwarder};
-use crate::backend::{S3Backend, Settings};
+use crate::backend::{Demands, S3Backend, Settings};
 use crate::config;
 use crate::http::tls::client as tls_client;
 
@@ -65,6 +65,8 @@ impl StoreSide {
             read_timeout: backend.response_timeout,
             idle_timeout: backend.idle_body_timeout,
             attempts_max: ATTEMPTS_MAX,
+            copy_max: backend.copy_max,
+            demands: Demands::default(),
         };
         Ok(Self { settings, forward: Arc::new(forward), credentials, tls: tls_client(backend.ca_file.as_deref())?, context })
     }

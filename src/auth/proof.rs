@@ -64,10 +64,19 @@ impl Gate {
         if !host_is_signed(uri, headers) {
             return Err(s3_error!(AccessDenied, "There were headers present in the request which were not signed: host"));
         }
-        let Some(name) = self.identities.name(&credentials.access_key) else {
+        self.caller(&credentials.access_key)
+    }
+
+    /// The client with this access key, whose signature was found right.
+    pub(super) fn caller(&self, access_key: &str) -> S3Result<Caller> {
+        let Some(name) = self.identities.name(access_key) else {
             return Err(S3Error::new(S3ErrorCode::InvalidAccessKeyId));
         };
-        Ok(Caller { access_key: credentials.access_key.as_str().into(), name: name.into() })
+        Ok(Caller { access_key: access_key.into(), name: name.into() })
+    }
+
+    pub(super) fn identities(&self) -> &Identities {
+        &self.identities
     }
 }
 

@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{Instant, Sleep};
 
+use super::passing::PassedStream;
 use crate::observe::metrics;
 use crate::observe::request_id::RequestId;
 
@@ -159,6 +160,7 @@ impl ForwardError {
 pub struct Forwarder {
     settings: Arc<ForwardSettings>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    streams: Client<HttpsConnector<HttpConnector>, PassedStream>,
     credentials: Arc<CachedCredentials>,
 }
 
@@ -178,12 +180,27 @@ impl Forwarder {
         tcp.set_connect_timeout(Some(settings.connect_timeout));
         let connector =
             hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(64)
-            .build(connector);
-        Self { settings, client, credentials: Arc::new(CachedCredentials { provider: credentials, cached: Default::default() }) }
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(20)).pool_max_idle_per_host(64);
+        let (client, streams) = (builder.build(connector.clone()), builder.build(connector));
+        Self {
+            settings,
+            client,
+            streams,
+            credentials: Arc::new(CachedCredentials { provider: credentials, cached: Default::default() }),
+        }
+    }
+
+    pub(super) fn settings(&self) -> &ForwardSettings {
+        &self.settings
+    }
+
+    pub(super) fn streams(&self) -> &Client<HttpsConnector<HttpConnector>, PassedStream> {
+        &self.streams
+    }
+
+    pub(super) async fn credentials(&self) -> Result<Credentials, ForwardError> {
+        self.credentials.current().await
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -230,14 +247,19 @@ impl Forwarder {
         *outgoing.uri_mut() = uri.clone();
         *outgoing.headers_mut() = headers.clone();
         let credentials = self.credentials.current().await?;
-        self.sign(&mut outgoing, &request.body, credentials)?;
+        self.sign(&mut outgoing, SignableBody::Bytes(&request.body), credentials)?;
         match tokio::time::timeout(self.settings.first_byte_timeout, self.client.request(outgoing)).await {
             Ok(result) => result.map_err(ForwardError::Unreachable),
             Err(_) => Err(ForwardError::FirstByteTimeout),
         }
     }
 
-    fn sign(&self, outgoing: &mut http::Request<Full<Bytes>>, body: &[u8], credentials: Credentials) -> Result<(), ForwardError> {
+    pub(super) fn sign<B>(
+        &self,
+        outgoing: &mut http::Request<B>,
+        body: SignableBody<'_>,
+        credentials: Credentials,
+    ) -> Result<(), ForwardError> {
         let mut settings = SigningSettings::default();
         // S3's own rules: the path is signed exactly as it is sent.
         settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -257,11 +279,11 @@ impl Forwarder {
         let instructions = {
             let mut headers = Vec::with_capacity(outgoing.headers().len());
             for (name, value) in outgoing.headers() {
-                let value = value.to_str().map_err(|_| ForwardError::HeaderNotText(name.clone()))?;
+                let value = std::str::from_utf8(value.as_bytes()).map_err(|_| ForwardError::HeaderNotText(name.clone()))?;
                 headers.push((name.as_str(), value));
             }
             let uri = outgoing.uri().to_string();
-            let signable = SignableRequest::new(outgoing.method().as_str(), uri, headers.into_iter(), SignableBody::Bytes(body))
+            let signable = SignableRequest::new(outgoing.method().as_str(), uri, headers.into_iter(), body)
                 .map_err(|err| build(err.into()))?;
             sign(signable, &params).map_err(|err| build(err.into()))?.into_parts().0
         };
@@ -269,7 +291,7 @@ impl Forwarder {
         Ok(())
     }
 
-    fn uri(&self, request: &ForwardRequest<'_>) -> Result<Uri, ForwardError> {
+    pub(super) fn uri(&self, request: &ForwardRequest<'_>) -> Result<Uri, ForwardError> {
         let endpoint = &self.settings.endpoint;
         let authority = endpoint.authority().map_or("", http::uri::Authority::as_str);
         let mut path = endpoint.path().trim_end_matches('/').to_owned();
@@ -304,7 +326,7 @@ impl Forwarder {
             .map_err(|err| ForwardError::Request(err.into()))
     }
 
-    async fn take_answer(&self, answer: http::Response<Incoming>) -> Result<Forwarded, ForwardError> {
+    pub(super) async fn take_answer(&self, answer: http::Response<Incoming>) -> Result<Forwarded, ForwardError> {
         let (parts, body) = answer.into_parts();
         let mut headers = parts.headers;
         let region = headers.get("x-amz-bucket-region").and_then(|v| v.to_str().ok()).map(str::to_owned);
@@ -352,7 +374,7 @@ fn travelling_headers(request: &ForwardRequest<'_>) -> Result<HeaderMap, Forward
     Ok(out)
 }
 
-fn may_travel(name: &str) -> bool {
+pub(super) fn may_travel(name: &str) -> bool {
     const PLAIN: &[&str] =
         &["content-md5", "content-type", "if-match", "if-modified-since", "if-none-match", "if-unmodified-since"];
     // The client's authentication and framing end at the gateway; the rest belongs to operations that do not go this way.

@@ -1,26 +1,33 @@
 //! The store behind the gateway: what we ask of it, and how it can fail.
 //!
 //! This room carries sealed bytes and headers. It never sees a key and never opens anything: a [`PutObject`] can only be made
-//! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `multipart` and `buckets` more of
-//! them, `upload` their bodies, `forward` the re-signed raw requests for everything that never touches object data.
+//! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `multipart`, `copy` and `buckets`
+//! more of them, `upload` their bodies, `forward` the re-signed raw requests for everything that never touches object data.
 
 mod buckets;
+mod copy;
+mod demands;
 mod error;
 pub mod forward;
 mod multipart;
+pub mod passing;
 mod sdk;
 mod upload;
+mod versions;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::HeaderMap;
 
 pub use buckets::{BucketPage, BucketsQuery, ListedBucket};
+pub use copy::{Copied, CopyObject, CopyParts, CopySource};
+pub use demands::Demands;
 pub use error::{Error, Refusal};
 pub use multipart::{
     CompleteUpload, CompletedUpload, CreatedUpload, ListedUpload, PartPage, PutPart, StoredPart, Upload, UploadPage, UploadsQuery,
 };
 pub use sdk::{S3Backend, Settings};
+pub use versions::{DeleteMarker, ObjectVersion, VersionPage, VersionQuery};
 
 use crate::stream::SealedBody;
 
@@ -43,6 +50,7 @@ pub struct PutObject {
 }
 
 /// GetObject, HeadObject or DeleteObject of one object.
+#[derive(Clone)]
 pub struct Select {
     pub object: ObjectName,
     pub version_id: Option<String>,
@@ -153,11 +161,16 @@ pub struct DeleteMany {
     pub objects: Vec<DeleteOne>,
 }
 
-/// One line of a DeleteObjects request. The ETag is the store's own.
+/// One line of a DeleteObjects request, with its conditions. The ETag is the store's own.
+#[derive(Default)]
 pub struct DeleteOne {
     pub key: String,
     pub version_id: Option<String>,
     pub etag: Option<String>,
+    /// In the form of HTTP dates (RFC 9110 section 5.6.7).
+    pub last_modified: Option<String>,
+    /// Bytes of the *sealed* object.
+    pub sealed_size: Option<u64>,
 }
 
 /// What became of the lines of a DeleteObjects request.

@@ -17,18 +17,20 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
-use aws_sdk_s3::types::{Delete, EncodingType, ObjectIdentifier};
+use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat as Format, SdkBody};
+use aws_sdk_s3::types::{ChecksumAlgorithm, Delete, EncodingType, ObjectIdentifier};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
+use super::demands::Demands;
 use super::upload::{Patience, Progress, PutBody};
 use super::{
-    Answer, Body, DeleteFailure, DeleteMany, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer, Owner,
-    Paging, PutObject, Refusal, RestoreState, Select,
+    Answer, Body, DeleteFailure, DeleteMany, DeleteOne, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer,
+    Owner, Paging, PutObject, Refusal, RestoreState, Select,
 };
+use crate::observe::metrics;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -43,9 +45,17 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// How long a body may stand still that comes from the store, or that the store is to take.
     pub idle_timeout: Duration,
-    /// Attempts of requests that can be sent again: those without a body, and DeleteObjects, whose document is in memory. An upload has one.
+    /// Attempts of requests that can be sent again: those without a body, and DeleteObjects, whose document is in memory. An upload has one,
+    /// and so has what makes an object without one.
     pub attempts_max: u32,
+    /// The longest object that the store copies with one request, in bytes. Longer ones are copied in parts of at most that.
+    pub copy_max: u64,
+    /// Shared by all workers.
+    pub demands: Demands,
 }
+
+/// What the sealed body is checked by at a store that demands it: the cheapest checksum that every store knows.
+const BODY_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
 
 /// The store, as one worker of the gateway sees it.
 ///
@@ -55,7 +65,11 @@ pub struct S3Backend {
     pub(super) client: Client,
     /// The same without a limit for the answer, which would count the time of the whole body.
     pub(super) uploads: Client,
+    /// The same with a checksum of the sealed body behind it.
+    checked_uploads: Client,
+    demands: Demands,
     pub(super) patience: Patience,
+    copy_max: u64,
 }
 
 impl S3Backend {
@@ -72,8 +86,20 @@ impl S3Backend {
             .timeout_config(limits.clone().read_timeout(settings.read_timeout).build())
             .build();
         let uploads = config.to_builder().timeout_config(limits.disable_read_timeout().build()).build();
-        let patience = Patience { idle: settings.idle_timeout, answer: settings.read_timeout };
-        Self { client: Client::from_conf(config), uploads: Client::from_conf(uploads), patience }
+        let checked = uploads.to_builder().request_checksum_calculation(RequestChecksumCalculation::WhenSupported).build();
+        Self {
+            client: Client::from_conf(config),
+            uploads: Client::from_conf(uploads),
+            checked_uploads: Client::from_conf(checked),
+            demands: settings.demands.clone(),
+            patience: Patience { idle: settings.idle_timeout, answer: settings.read_timeout },
+            copy_max: settings.copy_max,
+        }
+    }
+
+    /// The longest object that may be copied with one request, in bytes.
+    pub fn copy_max(&self) -> u64 {
+        self.copy_max
     }
 
     /// PutObject. Exactly one attempt: the body streams and cannot be sent twice.
@@ -81,22 +107,24 @@ impl S3Backend {
     /// When the body ends with an error the store has seen a short body and keeps nothing.
     pub async fn put_object(&self, put: PutObject) -> Result<Answer, Error> {
         let length = put.body.sealed_len().get();
+        let bucket = put.object.bucket;
+        let checked = self.demands.of_upload(&bucket, &put.headers);
         let wire = Wire::new(put.headers)?;
         let progress = Progress::new();
         let body = ByteStream::new(SdkBody::from_body_1_x(PutBody::new(put.body, progress.clone())));
-        let sent = self
-            .uploads
-            .put_object()
-            .bucket(put.object.bucket)
+        let request =
+            if checked { self.checked_uploads.put_object().checksum_algorithm(BODY_CHECKSUM) } else { self.uploads.put_object() };
+        let request = request
+            .bucket(&bucket)
             .key(put.object.key)
             .content_length(i64::try_from(length).map_err(|e| Error::NotSent(e.into()))?)
             .body(body)
-            .customize()
-            .disable_payload_signing()
-            .interceptor(wire.clone())
-            .send();
-        let (_, headers) =
-            progress.watch(finish(sent, &wire), self.patience).await.map_err(|stalled| Error::TimedOut(stalled.into()))??;
+            .customize();
+        let request = if checked { request } else { request.disable_payload_signing() };
+        let sent = request.interceptor(wire.clone()).send();
+        let outcome =
+            progress.watch(finish(sent, &wire), self.patience).await.map_err(|stalled| Error::TimedOut(stalled.into()))?;
+        let (_, headers) = outcome.map_err(|error| self.demands.heed(&bucket, error))?;
         Ok(Answer { headers })
     }
 
@@ -150,12 +178,7 @@ impl S3Backend {
     /// DeleteObjects.
     pub async fn delete_objects(&self, delete: DeleteMany) -> Result<DeletedMany, Error> {
         let wire = Wire::for_document("DeleteResult", delete.headers)?;
-        let objects = delete
-            .objects
-            .into_iter()
-            .map(|one| ObjectIdentifier::builder().key(one.key).set_version_id(one.version_id).set_e_tag(one.etag).build())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| Error::NotSent(e.into()))?;
+        let objects = delete.objects.into_iter().map(identifier).collect::<Result<Vec<_>, _>>()?;
         let lines =
             Delete::builder().set_objects(Some(objects)).quiet(delete.quiet).build().map_err(|e| Error::NotSent(e.into()))?;
         let sent = self.client.delete_objects().bucket(delete.bucket).delete(lines).customize().interceptor(wire.clone()).send();
@@ -295,7 +318,11 @@ impl Intercept for Wire {
     ) -> Result<(), BoxError> {
         let request: &mut HttpRequest = context.request_mut();
         for (name, value) in self.request.iter() {
-            request.headers_mut().try_insert(name.as_str().to_owned(), value.clone())?;
+            let is_framed =
+                *name == http::header::CONTENT_ENCODING && request.headers().get(name.as_str()) == Some("aws-chunked");
+            // The SDK's own framing stays, in one header with the object's codings: some stores read only the first of two.
+            let value = if is_framed { format!("{value},aws-chunked") } else { value.clone() };
+            request.headers_mut().try_insert(name.as_str().to_owned(), value)?;
         }
         Ok(())
     }
@@ -374,9 +401,11 @@ where
         SdkError::ServiceError(refused) => {
             let raw = refused.raw();
             let meta = refused.err().meta();
+            let code = meta.code().unwrap_or("Unknown").to_owned();
             Error::Refused(Box::new(Refusal {
-                status: raw.status().as_u16(),
-                code: meta.code().unwrap_or("Unknown").to_owned(),
+                // S3 may find out that it fails after it has said 200 (CopyObject, UploadPartCopy, CompleteMultipartUpload).
+                status: if raw.status().is_success() { late_status(&code) } else { raw.status().as_u16() },
+                code,
                 message: meta.message().unwrap_or_default().to_owned(),
                 headers: header_map(raw),
             }))
@@ -398,6 +427,18 @@ where
     }
 }
 
+/// The status of an error that came in the body of a success.
+fn late_status(code: &str) -> u16 {
+    match code {
+        "SlowDown" | "ServiceUnavailable" => 503,
+        "PreconditionFailed" => 412,
+        "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" => 404,
+        "AccessDenied" | "InvalidObjectState" => 403,
+        "InvalidPart" | "InvalidPartOrder" | "InvalidRequest" | "EntityTooSmall" => 400,
+        _ => 500,
+    }
+}
+
 /// The body of an answer. It fails when no byte arrives for that long while somebody waits for it.
 fn receive(body: ByteStream, idle: Duration) -> Body {
     let body = body.into_inner();
@@ -411,6 +452,7 @@ fn receive(body: ByteStream, idle: Duration) -> Body {
             match frame? {
                 Ok(frame) => {
                     if let Ok(bytes) = frame.into_data() {
+                        metrics::store_received(bytes.len());
                         return Some((Ok(bytes), Some(body)));
                     }
                 }
@@ -438,6 +480,19 @@ impl Names {
     }
 }
 
+fn identifier(one: DeleteOne) -> Result<ObjectIdentifier, Error> {
+    let last_modified = one.last_modified.map(|text| DateTime::from_str(&text, Format::HttpDate)).transpose();
+    let size = one.sealed_size.map(i64::try_from).transpose();
+    ObjectIdentifier::builder()
+        .key(one.key)
+        .set_version_id(one.version_id)
+        .set_e_tag(one.etag)
+        .set_last_modified_time(last_modified.map_err(|e| Error::NotSent(e.into()))?)
+        .set_size(size.map_err(|e| Error::NotSent(e.into()))?)
+        .build()
+        .map_err(|e| Error::NotSent(e.into()))
+}
+
 fn entries(contents: Option<Vec<aws_sdk_s3::types::Object>>, names: Names) -> Result<Vec<ListEntry>, Error> {
     contents
         .unwrap_or_default()
@@ -450,10 +505,7 @@ fn entries(contents: Option<Vec<aws_sdk_s3::types::Object>>, names: Names) -> Re
                 last_modified: object.last_modified.map(instant),
                 storage_class: object.storage_class.map(|class| class.as_str().to_owned()),
                 owner: object.owner.map(owner),
-                restore: object.restore_status.map(|state| RestoreState {
-                    in_progress: state.is_restore_in_progress,
-                    expiry: state.restore_expiry_date.map(instant),
-                }),
+                restore: object.restore_status.map(restore_state),
             })
         })
         .collect()
@@ -465,6 +517,10 @@ pub(super) fn prefixes(found: Option<Vec<aws_sdk_s3::types::CommonPrefix>>, name
 
 pub(super) fn owner(owner: aws_sdk_s3::types::Owner) -> Owner {
     Owner { id: owner.id, display_name: owner.display_name }
+}
+
+pub(super) fn restore_state(state: aws_sdk_s3::types::RestoreStatus) -> RestoreState {
+    RestoreState { in_progress: state.is_restore_in_progress, expiry: state.restore_expiry_date.map(instant) }
 }
 
 pub(super) fn instant(at: DateTime) -> (i64, u32) {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::observe::metrics;
 use crate::stream::SealedBody;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -37,7 +38,7 @@ pub(super) enum Stalled {
 
 /// Whose turn it is.
 #[derive(Clone, Copy)]
-enum Turn {
+pub(super) enum Turn {
     /// The store has taken what there was.
     Client,
     /// There are bytes that the store has not taken, since then.
@@ -55,7 +56,7 @@ impl Progress {
         Self(Arc::new(Mutex::new(Turn::Store(Instant::now()))))
     }
 
-    fn set(&self, turn: Turn) {
+    pub(super) fn set(&self, turn: Turn) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = turn;
     }
 
@@ -108,6 +109,7 @@ impl http_body::Body for PutBody {
             }
             Poll::Ready(Some(Ok(bytes))) => {
                 self.left = self.left.saturating_sub(bytes.len() as u64);
+                metrics::store_sent(bytes.len());
                 let now = Instant::now();
                 self.progress.set(if self.left == 0 { Turn::Answer(now) } else { Turn::Store(now) });
                 Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))

@@ -121,7 +121,17 @@ fn listen(raw: raw::Listen, p: &mut Problems) -> Option<Listen> {
     let certificate_file = file(&raw.tls_certificate_file, readable, p);
     let key_file = file(&raw.tls_key_file, check_private_file, p);
     let tls = certificate_file?.zip(key_file?).map(|(certificate_file, key_file)| Tls { certificate_file, key_file });
-    Some(Listen { address: raw.address.value?, tls })
+    let domains = raw.domains.value.as_ref()?;
+    for (at, domain) in domains.iter().enumerate() {
+        if let Some(other) = domains[..at].iter().find(|other| other.overlaps(domain)) {
+            raw.domains.refuse(
+                p,
+                format!("`{domain}` and `{other}` are the same, or one lies below the other"),
+                "keep one of the two: a bucket must have one address",
+            );
+        }
+    }
+    Some(Listen { address: raw.address.value?, domains: raw.domains.value?, tls })
 }
 
 fn admin(raw: raw::Admin, listen: Option<&Listen>, p: &mut Problems) -> Option<Admin> {
@@ -142,6 +152,7 @@ fn server(raw: raw::Server) -> Option<Server> {
         keep_alive: secs(raw.keep_alive_secs)?,
         request_header_timeout: secs(raw.request_header_timeout_secs)?,
         idle_body_timeout: secs(raw.idle_body_timeout_secs)?,
+        drain_delay: secs(raw.drain_delay_secs)?,
         shutdown_timeout: secs(raw.shutdown_timeout_secs)?,
         connections_max: count(raw.connections_max.value?),
     })
@@ -191,6 +202,7 @@ fn backend(raw: raw::Backend, p: &mut Problems) -> Option<Backend> {
         connect_timeout: secs(raw.connect_timeout_secs)?,
         response_timeout: secs(raw.response_timeout_secs)?,
         idle_body_timeout: secs(raw.idle_body_timeout_secs)?,
+        copy_max: raw.copy_bytes_max.value?.get(),
     })
 }
 
@@ -312,6 +324,9 @@ fn buckets(
                 continue;
             }
         };
+        if bucket.access.value == Some(Access::Plaintext) {
+            refuse_without_sealing(&bucket, p);
+        }
         let own_scope = name.as_str().parse().ok();
         let Some(scope) = bucket.scope.value.clone().or(own_scope) else { continue };
         let rule = default.map(|default| {
@@ -322,6 +337,7 @@ fn buckets(
                 mode: bucket.mode.value.unwrap_or(rule.mode),
                 hash_key_names: bucket.hash_key_names.value.unwrap_or(rule.hash_key_names),
                 share_scope: bucket.share_scope.value.unwrap_or(false),
+                access: bucket.access.value.unwrap_or(rule.access),
                 ..rule
             }
         });
@@ -332,6 +348,20 @@ fn buckets(
         refuse_sharing(scope, members, |name| rules.keys().any(|named| named.as_str() == name), p);
     }
     rules.into_iter().map(|(name, rule)| Some((name, rule?))).collect()
+}
+
+/// Refuses settings that say how a bucket is sealed in which nothing is.
+fn refuse_without_sealing(bucket: &raw::Bucket, p: &mut Problems) {
+    fn refuse<T>(setting: &Setting<T>, p: &mut Problems) {
+        if setting.is_given() {
+            setting.refuse(p, "nothing is sealed in a bucket whose access is \"plaintext\"", "remove it, or change access");
+        }
+    }
+    refuse(&bucket.scope, p);
+    refuse(&bucket.key, p);
+    refuse(&bucket.suite, p);
+    refuse(&bucket.mode, p);
+    refuse(&bucket.hash_key_names, p);
 }
 
 /// A bucket among those of one scope.

@@ -27,7 +27,8 @@ pub use problem::{Origin, Problem, Problems};
 pub use secret::{FileError, Secret, check_private_file};
 pub use source::{Override, Sources};
 pub use values::{
-    AccessKeyId, BucketName, ClientName, Endpoint, KeyArn, KeyMode, Label, LogFormat, LogLevel, Region, Scope, StatePrefix, Suite,
+    Access, AccessKeyId, BucketName, ClientName, Domain, Endpoint, KeyArn, KeyMode, Label, LogFormat, LogLevel, Region, Scope,
+    StatePrefix, Suite,
 };
 
 /// A configuration that has been checked. Its `Display` is the effective settings as TOML with the origin of each, secrets redacted.
@@ -54,6 +55,8 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Listen {
     pub address: SocketAddr,
+    /// Their subdomains are buckets. No two of them overlap.
+    pub domains: Vec<Domain>,
     /// `None`: plain HTTP, which off loopback was allowed in words.
     pub tls: Option<Tls>,
 }
@@ -82,6 +85,8 @@ pub struct Server {
     /// How long a body may stand still.
     pub idle_body_timeout: Duration,
     /// May be zero.
+    pub drain_delay: Duration,
+    /// May be zero.
     pub shutdown_timeout: Duration,
     /// Over all workers.
     pub connections_max: usize,
@@ -103,6 +108,8 @@ pub struct Backend {
     pub response_timeout: Duration,
     /// How long a body may stand still.
     pub idle_body_timeout: Duration,
+    /// The longest object, in bytes, that the store copies with one request.
+    pub copy_max: u64,
 }
 
 /// Who the gateway is at the store.
@@ -156,6 +163,8 @@ pub struct Rule {
     pub suite: Suite,
     pub mode: KeyMode,
     pub hash_key_names: bool,
+    /// What the bucket may hold besides sealed objects.
+    pub access: Access,
 }
 
 /// The rule of a bucket that is not named, but for its scope, which is the bucket's name.
@@ -170,7 +179,7 @@ pub struct DefaultRule {
 impl DefaultRule {
     fn with_scope(&self, scope: Scope) -> Rule {
         let Self { key, suite, mode, hash_key_names } = self.clone();
-        Rule { scope, share_scope: false, key, suite, mode, hash_key_names }
+        Rule { scope, share_scope: false, key, suite, mode, hash_key_names, access: Access::Encrypted }
     }
 }
 

@@ -87,6 +87,9 @@ section! {
     Listen {
         /// Address and port. Port 0 takes any free one.
         address: SocketAddr, Default = r#""127.0.0.1:9000""#;
+        /// Domains whose subdomains are buckets: with "s3.example.com", requests to https://photos.s3.example.com/ go to the bucket photos.
+        /// Bucket names in the path work with every host. With HTTPS the certificate needs a wildcard for each of them.
+        domains: Vec<Domain>, Default = "[]";
         /// Certificate chain in PEM, the server's own first. With tls_key_file it turns HTTPS on (TLS 1.2 and 1.3).
         tls_certificate_file: PathBuf, Optional = r#""tls/server.crt""#;
         /// Private key of the certificate in PEM. Only its owner may be able to read it.
@@ -117,7 +120,10 @@ section! {
         request_header_timeout_secs: Whole<1, 3600>, Default = "10";
         /// How long a body may stand still in either direction before the connection is dropped, in seconds.
         idle_body_timeout_secs: Whole<1, 3600>, Default = "60";
-        /// How long running transfers may go on after a stop was asked for, in seconds.
+        /// How long new requests are still taken after a stop was asked for, in seconds. /readyz says "not ready" from the first moment on,
+        /// so that load balancers look elsewhere before the address closes. A second signal ends the wait.
+        drain_delay_secs: Whole<0, 3600>, Default = "0";
+        /// How long running transfers may go on after that, in seconds.
         shutdown_timeout_secs: Whole<0, 3600>, Default = "60";
         /// Client connections at one time, over all workers.
         connections_max: Whole<1, 1_000_000>, Default = "4096";
@@ -151,6 +157,8 @@ section! {
         response_timeout_secs: Whole<1, 3600>, Default = "60";
         /// How long a body may stand still between the gateway and the store, in seconds.
         idle_body_timeout_secs: Whole<1, 3600>, Default = "60";
+        /// The longest object that the store copies with one request, in bytes; longer ones are copied in parts. S3's own limit is 5 GiB.
+        copy_bytes_max: Whole<5_242_880, 5_368_709_120>, Default = "5368709120";
     }
 }
 
@@ -216,6 +224,12 @@ section! {
         mode: KeyMode, Optional = r#""shared""#;
         /// In place of encryption.hash_key_names.
         hash_key_names: bool, Optional = "true";
+        /// What the bucket may hold. "encrypted": every object is sealed, and whatever has no valid envelope is refused. "read-through": plaintext
+        /// objects that were there before can be read as well, with the header x-ciphergate-plaintext on the answer; what is written is sealed, and
+        /// an object whose envelope is there but bad is refused. A listing then asks the store once for every object whose size could be that of
+        /// a sealed one. Whoever can write to the bucket at the store can put plaintext under any name: for the time of a migration.
+        /// "plaintext": nothing is sealed, opened or marked; every request for the bucket is passed on as it is, signed anew.
+        access: Access, Default = r#""encrypted""#;
     }
 }
 

@@ -25,6 +25,7 @@ impl Value for PathBuf {}
 impl Value for SocketAddr {}
 impl Value for Suite {}
 impl Value for KeyMode {}
+impl Value for Access {}
 impl Value for KeyKind {}
 impl Value for LogFormat {}
 impl Value for LogLevel {}
@@ -37,6 +38,7 @@ impl Value for ClientName {}
 impl Value for Region {}
 impl Value for KeyArn {}
 impl Value for Endpoint {}
+impl Value for Vec<Domain> {}
 impl<const MIN: u64, const MAX: u64> Value for Whole<MIN, MAX> {}
 impl Value for Secret {
     const SECRET: bool = true;
@@ -347,6 +349,10 @@ fn literal(value: &DeValue<'_>) -> String {
         DeValue::String(text) => toml::Value::String(text.clone().into_owned()).to_string(),
         DeValue::Integer(number) => number.to_string(),
         DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Array(entries) => {
+            let entries: Vec<String> = entries.iter().map(|entry| literal(entry.get_ref())).collect();
+            format!("[{}]", entries.join(", "))
+        }
         other => format!("({})", other.type_str()),
     }
 }

@@ -398,6 +398,27 @@ fn scopes_are_shared_only_in_words() {
 }
 
 #[test]
+fn the_access_of_a_bucket_is_encrypted_unless_it_says_otherwise() {
+    let folder = Folder::new();
+    let config = folder
+        .load(&format!(
+            "{LEAST}[buckets.old]\naccess = \"read-through\"\n[buckets.open]\naccess = \"plaintext\"\n[buckets.new]\n"
+        ))
+        .unwrap();
+    let access = |bucket: &str| config.rule(bucket).unwrap().access;
+    assert_eq!((access("old"), access("open")), (Access::ReadThrough, Access::Plaintext));
+    assert_eq!((access("new"), access("unnamed")), (Access::Encrypted, Access::Encrypted));
+    // What says how a bucket is sealed has no meaning where nothing is.
+    for setting in ["key = \"main\"", "suite = \"auto\"", "mode = \"shared\"", "hash_key_names = true", "scope = \"x\""] {
+        for (access, fine) in [("plaintext", false), ("read-through", true)] {
+            let loaded = folder.load(&format!("{LEAST}[buckets.open]\naccess = \"{access}\"\n{setting}\n"));
+            assert_eq!(loaded.is_ok(), fine, "{access} {setting} {:?}", loaded.err().map(|e| e.to_string()));
+        }
+    }
+    assert_eq!(folder.mistakes(&format!("{LEAST}[buckets.open]\naccess = \"public\"\n")).len(), 1);
+}
+
+#[test]
 fn backends() {
     let folder = Folder::new();
     folder.write("backend.secret", "s3cret", 0o600);

@@ -99,6 +99,11 @@ words! {
 }
 
 words! {
+    /// What a bucket may hold.
+    Access { Encrypted = "encrypted", ReadThrough = "read-through", Plaintext = "plaintext" }
+}
+
+words! {
     /// Where a key lives.
     KeyKind { Kms = "kms", Keyring = "keyring" }
 }
@@ -182,6 +187,25 @@ checked_text! {
     Region, |text| match made_of(text, 1..=64, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         true => Ok(()),
         false => Err(format!("`{text}` is not a region name such as eu-central-1")),
+    }
+}
+
+checked_text! {
+    /// A domain name in lower case, without a port.
+    Domain, |text| {
+        let label = |label: &str| made_of(label, 1..=63, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        match text.len() <= 253 && text.split('.').all(label) {
+            true => Ok(()),
+            false => Err(format!("`{text}` is not a domain name: labels of a-z, 0-9 and -, separated by single dots, without a port")),
+        }
+    }
+}
+
+impl Domain {
+    /// Whether the other one is the same or lies below this one, or this one below the other.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let below = |long: &str, short: &str| long.strip_suffix(short).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        below(&self.0, &other.0) || below(&other.0, &self.0)
     }
 }
 
@@ -301,6 +325,20 @@ mod tests {
         ] {
             assert!(wrong.parse::<KeyArn>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn domains() {
+        let domain = |text: &str| text.parse::<Domain>();
+        for right in ["s3.example.com", "localhost", "a-b.c1"] {
+            assert!(domain(right).is_ok(), "{right}");
+        }
+        for wrong in ["", ".", "a.", ".a", "a..b", "A.example", "a_b", "example.com:9000", "[::1]", "ü.example"] {
+            assert!(domain(wrong).is_err(), "{wrong}");
+        }
+        let overlaps = |a: &str, b: &str| domain(a).unwrap().overlaps(&domain(b).unwrap());
+        assert!(overlaps("a.example", "a.example") && overlaps("example", "a.example") && overlaps("a.example", "example"));
+        assert!(!overlaps("a.example", "b.example") && !overlaps("s3-example", "example"));
     }
 
     #[test]

@@ -2,9 +2,10 @@ use std::fmt;
 
 use hkdf::Hkdf;
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Error, KEY_LEN, Result};
+use super::{CHECK_LEN, Error, KEY_LEN, Result};
 
 /// Thirty-two secret bytes on the heap: moving the owner moves a pointer, so no copy stays behind on a stack.
 pub(super) struct Secret(Box<[u8; KEY_LEN]>);
@@ -48,6 +49,21 @@ impl KeyEncryptionKey {
     pub fn from_slice(bytes: &[u8]) -> Result<Self> {
         let bytes: &[u8; KEY_LEN] = bytes.try_into().map_err(|_| Error::KeyLength(bytes.len()))?;
         Ok(Self(Secret::copy_of(bytes)))
+    }
+
+    /// What stands in an envelope with this salt in place of a wrapped key, where X is the client's own (FORMAT section 14). Salted,
+    /// so that it does not tell which objects have the same key.
+    pub fn customer_check(&self, salt: &[u8; 32]) -> [u8; CHECK_LEN] {
+        let mut check = [0; CHECK_LEN];
+        Hkdf::<Sha256>::new(Some(salt), self.bytes())
+            .expand(b"cg1 customer", &mut check)
+            .expect("16 bytes is a valid length for HKDF-SHA256");
+        check
+    }
+
+    /// Whether such a check was made with this key and salt, in constant time.
+    pub fn fits_customer_check(&self, salt: &[u8; 32], check: &[u8]) -> bool {
+        self.customer_check(salt).ct_eq(check).into()
     }
 
     pub(super) fn bytes(&self) -> &[u8; KEY_LEN] {

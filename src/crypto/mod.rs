@@ -30,5 +30,8 @@ pub const NONCE_LEN: usize = 12;
 /// Length of a wrapped data key: the key and its tag.
 pub const WRAPPED_LEN: usize = KEY_LEN + TAG_LEN;
 
+/// Length of the check of a client's own key in an envelope, in bytes (FORMAT section 14).
+pub const CHECK_LEN: usize = 16;
+
 /// Result of this room.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -81,7 +81,7 @@ mod tests {
         let hashed = KeyContext::for_object("bucket-a", "dir/object.bin", true);
         let expected = HEXLOWER.encode(&Sha256::digest(b"bucket-a\0dir/object.bin"));
         assert_eq!(hashed.pairs()["key"], expected);
-        let shared = EnvelopeFlags { shared: true, hashed_context: true, multipart: false };
+        let shared = EnvelopeFlags { shared: true, hashed_context: true, ..EnvelopeFlags::default() };
         assert_eq!(KeyContext::for_flags(shared, "bucket-a", "x"), KeyContext::for_scope("bucket-a"));
         assert!(!KeyContext::for_scope("bucket-a").pairs().contains_key("key"));
     }

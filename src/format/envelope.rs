@@ -5,7 +5,7 @@ use data_encoding::BASE64URL_NOPAD;
 
 use super::read::Reader;
 use super::{Error, Result};
-use crate::crypto::{DataKey, KeyEncryptionKey, ObjectKeys, Suite, WRAPPED_LEN, WrapKey};
+use crate::crypto::{CHECK_LEN, DataKey, KeyEncryptionKey, ObjectKeys, Suite, WRAPPED_LEN, WrapKey};
 
 /// Name of the user-metadata entry that holds the envelope, without S3's prefix.
 pub const METADATA_NAME: &str = "ciphergate";
@@ -14,6 +14,8 @@ pub const HEADER: &str = "x-amz-meta-ciphergate";
 
 const VERSION: u8 = 1;
 const LABEL_MAX: usize = 32;
+/// The label of every envelope whose key is the client's own (FORMAT section 14). It leads to no key of the configuration.
+const CUSTOMER_LABEL: &str = "sse-c";
 /// Envelope bytes besides label and blob.
 const FIXED_LEN: usize = 118;
 
@@ -73,6 +75,8 @@ pub struct EnvelopeFlags {
     pub shared: bool,
     /// Bit 2: the key service's context carries a hash of the key name.
     pub hashed_context: bool,
+    /// Bit 3: the key-encryption key is the client's own and comes with every request (FORMAT section 14).
+    pub customer: bool,
 }
 
 impl EnvelopeFlags {
@@ -82,14 +86,14 @@ impl EnvelopeFlags {
     }
 
     const fn byte(self) -> u8 {
-        self.multipart as u8 | (self.shared as u8) << 1 | (self.hashed_context as u8) << 2
+        self.multipart as u8 | (self.shared as u8) << 1 | (self.hashed_context as u8) << 2 | (self.customer as u8) << 3
     }
 
     const fn from_byte(byte: u8) -> Result<Self> {
-        if byte > 7 {
+        if byte > 15 {
             return Err(Error::UnknownFlags(byte));
         }
-        Ok(Self { multipart: byte & 1 != 0, shared: byte & 2 != 0, hashed_context: byte & 4 != 0 })
+        Ok(Self { multipart: byte & 1 != 0, shared: byte & 2 != 0, hashed_context: byte & 4 != 0, customer: byte & 8 != 0 })
     }
 }
 
@@ -109,6 +113,15 @@ pub struct WrapInput<'a> {
     pub scope: &'a str,
     /// The object key as the client names it.
     pub key: &'a str,
+}
+
+impl<'a> WrapInput<'a> {
+    /// The input for a client's own key: no key service has a part in it (FORMAT section 14).
+    pub fn customer(kek: &KeyEncryptionKey, suite: Suite, layout: Layout, salt: [u8; 32], scope: &'a str, key: &'a str) -> Self {
+        let flags = EnvelopeFlags { multipart: layout == Layout::Multipart, customer: true, ..EnvelopeFlags::default() };
+        let label = Label(CUSTOMER_LABEL.to_owned());
+        Self { suite, flags, label, salt, kms_blob: kek.customer_check(&salt).to_vec(), scope, key }
+    }
 }
 
 /// The envelope of an object (FORMAT section 3): everything needed, besides the key service, to open it.
@@ -167,6 +180,12 @@ impl Envelope {
         Ok(WrapKey::derive(self.suite, kek, &self.salt, &bound))
     }
 
+    /// Whether this is the client's key that the envelope was wrapped with. False for an envelope that needs none. That it is the right
+    /// key says nothing of the rest of the envelope: opening does.
+    pub fn fits_customer_key(&self, kek: &KeyEncryptionKey) -> bool {
+        self.flags.customer && kek.fits_customer_check(&self.salt, &self.kms_blob)
+    }
+
     /// Parses the value of the metadata entry.
     pub fn parse(text: &str) -> Result<Self> {
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| Error::Envelope("not base64url"))?;
@@ -201,6 +220,12 @@ impl Envelope {
         let kms_blob = reader.take(blob_len).ok_or(SHORT)?.to_vec();
         if !reader.is_empty() {
             return Err(Error::Envelope("too long"));
+        }
+        if flags.customer {
+            let alone = !flags.shared && !flags.hashed_context;
+            if !alone || label.0 != CUSTOMER_LABEL || kms_blob.len() != CHECK_LEN {
+                return Err(Error::Envelope("not as one with the client's own key is"));
+            }
         }
         Ok(Self { suite, flags, label, salt, commit, wrapped, kms_blob })
     }

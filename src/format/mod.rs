@@ -1,4 +1,4 @@
-//! The object format: envelope, layout, part headers, footer, and which bytes to read for a range (FORMAT sections 1 to 13).
+//! The object format: envelope, layout, part headers, footer, and which bytes to read for a range (FORMAT sections 1 to 14).
 //!
 //! Pure functions between bytes and values. Every parser is strict: it takes any input, never panics, checks before it allocates, and
 //! accepts exactly what its writer produces. This room knows no HTTP, no store and no clock; header names are plain strings.

@@ -13,9 +13,10 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::error::PayloadError;
 use bytes::Bytes;
 use futures::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::edge::Answering;
 use crate::observe::request::{RequestLog, RequestRecord};
 use crate::ops::BodyFault;
 
@@ -27,6 +28,17 @@ const PIECES_WAITING_MAX: usize = 4;
 /// of its own mistake.
 pub(super) type FaultSlot = Arc<OnceLock<BodyFault>>;
 
+/// Tells that somebody has begun to read a request body. Cloning shares it.
+#[derive(Clone, Default)]
+pub(super) struct BodyWanted(Arc<Notify>);
+
+impl BodyWanted {
+    /// Waits until the body is wanted; at once if it has been before.
+    pub(super) async fn wait(&self) {
+        self.0.notified().await;
+    }
+}
+
 /// The reading end of a request body. `Send + Sync`, unlike actix-web's payload.
 pub(super) struct ClientBody {
     pieces: mpsc::Receiver<Result<Bytes, BodyFault>>,
@@ -34,6 +46,8 @@ pub(super) struct ClientBody {
     left: Option<u64>,
     tail: Option<Tail>,
     fault: FaultSlot,
+    /// Until it has been told.
+    wanted: Option<BodyWanted>,
     ended: bool,
 }
 
@@ -46,8 +60,14 @@ impl ClientBody {
     pub(super) fn channel(len: Option<u64>, final_chunk: bool) -> (Pieces, Self, FaultSlot) {
         let (tx, pieces) = mpsc::channel(PIECES_WAITING_MAX);
         let fault = FaultSlot::default();
-        let body = Self { pieces, left: len, tail: final_chunk.then(Tail::default), fault: fault.clone(), ended: false };
+        let tail = final_chunk.then(Tail::default);
+        let body = Self { pieces, left: len, tail, fault: fault.clone(), wanted: Some(BodyWanted::default()), ended: false };
         (tx, body, fault)
+    }
+
+    /// For waiting until somebody reads.
+    pub(super) fn wanted(&self) -> BodyWanted {
+        self.wanted.clone().unwrap_or_default()
     }
 
     fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyFault>>> {
@@ -62,6 +82,9 @@ impl http_body::Body for ClientBody {
     type Error = BodyFault;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyFault>>> {
+        if let Some(wanted) = self.wanted.take() {
+            wanted.0.notify_one();
+        }
         if self.ended {
             return Poll::Ready(None);
         }
@@ -185,10 +208,11 @@ pub struct ReplyBody {
     left: Option<u64>,
     log: RequestLog,
     span: tracing::Span,
+    _answering: Answering,
 }
 
 impl ReplyBody {
-    pub(super) fn new(inner: s3s::Body, size: BodySize, mut log: RequestLog, span: tracing::Span) -> Self {
+    pub(super) fn new(inner: s3s::Body, size: BodySize, mut log: RequestLog, span: tracing::Span, answering: Answering) -> Self {
         let left = match size {
             BodySize::Sized(n) => Some(n),
             BodySize::None => Some(0),
@@ -197,13 +221,13 @@ impl ReplyBody {
         if left == Some(0) {
             log.done();
         }
-        Self { inner, size, left, log, span }
+        Self { inner, size, left, log, span, _answering: answering }
     }
 
     /// An answer that carries no bytes, whatever length its head announces.
-    pub(super) fn head_only(size: BodySize, mut log: RequestLog, span: tracing::Span) -> Self {
+    pub(super) fn head_only(size: BodySize, mut log: RequestLog, span: tracing::Span, answering: Answering) -> Self {
         log.done();
-        Self { inner: s3s::Body::empty(), size, left: Some(0), log, span }
+        Self { inner: s3s::Body::empty(), size, left: Some(0), log, span, _answering: answering }
     }
 
     fn fail(&mut self, fault: ReplyFault) -> Poll<Option<Result<Bytes, Box<dyn StdError>>>> {

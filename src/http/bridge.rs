@@ -2,25 +2,28 @@
 //!
 //! The request's body is pumped inside the handler's own future, so that a client that goes away frees both ends at once.
 
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::BodySize;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::body::{BodySize, BoxBody};
+use actix_web::dev::RequestHead;
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
+use futures::future::{Either, LocalBoxFuture, select};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use s3s::service::S3Service;
 use s3s::{Body, S3Error, S3ErrorCode};
 use tracing::Instrument as _;
 
-use super::body::{ClientBody, FaultSlot, ReplyBody, pump};
-use super::route::{classify, is_form_upload};
-use crate::observe::request::{RequestLog, RequestRecord};
+use super::body::{BodyWanted, ClientBody, FaultSlot, Pieces, ReplyBody, pump};
+use super::edge::{Answering, Answers};
+use super::front::Service;
+use super::post_object::Scheme;
+use super::route::Classified;
+use crate::observe::request::{ClientLink, RequestLog, RequestRecord};
 use crate::observe::request_id::RequestId;
 
 const AMZ_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
@@ -31,44 +34,117 @@ const SIGNED_CHUNKS: &[u8] = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
 const HOP_BY_HOP: [&str; 7] =
     ["connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
-/// Time limits of bodies.
+/// What all requests of a listener have in common.
 #[derive(Debug, Clone, Copy)]
-pub struct BodyLimits {
+pub struct Wire {
     /// How long a request's body may stand still.
-    pub idle: Duration,
+    pub body_idle: Duration,
+    /// `http` or `https`.
+    pub scheme: &'static str,
 }
 
 /// Serves one request.
 pub async fn handle(
     req: HttpRequest,
     payload: web::Payload,
-    service: web::Data<S3Service>,
-    limits: web::Data<BodyLimits>,
+    service: web::Data<Service>,
+    wire: web::Data<Wire>,
 ) -> HttpResponse<ReplyBody> {
-    let record = RequestRecord::new(RequestId::fresh());
-    let mut log = RequestLog::start(record.clone(), req.method().as_str(), req.peer_addr());
-    let span = tracing::info_span!("request", request_id = %record.id());
-    let asked =
-        Asked { head: req.method() == actix_web::http::Method::HEAD, http_10: req.version() < actix_web::http::Version::HTTP_11 };
+    let begun = req.extensions_mut().remove::<Exchange>();
+    let exchange = begun.unwrap_or_else(|| Exchange::begin(req.head(), req.conn_data(), &service, *wire.get_ref()));
+    exchange.finish(payload).await
+}
 
-    let answer = match head_of(&req) {
-        Ok(head) if is_form_upload(head.method_ref(), head.headers_ref()) => {
-            log.set_target("PostObject", None);
-            refuse(S3Error::with_message(
-                S3ErrorCode::NotImplemented,
-                "The operation PostObject is not supported by this gateway.",
-            ))
-        }
-        Ok(head) => {
-            let classified = Arc::new(classify(head.method_ref(), head.uri_ref(), head.headers_ref()));
+/// Judges the head of a request whose client waits for `100 Continue` before it sends the body. The client is told to go on when
+/// somebody wants the body, and not before: who is refused for the head alone has sent nothing in vain.
+///
+/// # Errors
+/// The whole answer, when it does not depend on the body.
+pub async fn expect(req: actix_http::Request, service: web::Data<Service>, wire: Wire) -> Result<actix_http::Request, Answered> {
+    let exchange = Exchange::begin(req.head(), req.conn_data(), &service, wire).until_body_is_wanted().await?;
+    req.extensions_mut().insert(exchange);
+    Ok(req)
+}
+
+/// An answer that was given before the body was asked for.
+pub struct Answered(HttpResponse<ReplyBody>);
+
+impl From<Answered> for actix_http::Response<BoxBody> {
+    fn from(answered: Answered) -> Self {
+        answered.0.map_into_boxed_body().into()
+    }
+}
+
+/// One request between its head and its answer. What works for it is freed when it is dropped.
+struct Exchange {
+    call: LocalBoxFuture<'static, http::Response<Body>>,
+    /// Where the body goes; `None` when there is none.
+    body: Option<(Pieces, BodyWanted)>,
+    wire: Wire,
+    asked: Asked,
+    record: RequestRecord,
+    log: RequestLog,
+    span: tracing::Span,
+    answering: Answering,
+}
+
+impl Exchange {
+    /// Takes the head of a request. Nothing is done before it is polled.
+    fn begin(head: &RequestHead, answers: Option<&Answers>, service: &web::Data<Service>, wire: Wire) -> Self {
+        let answering = answers.cloned().unwrap_or_default().begin();
+        let record = RequestRecord::new(RequestId::fresh());
+        let mut log = RequestLog::start(record.clone(), head.method.as_str(), head.peer_addr);
+        let span = tracing::info_span!("request", request_id = %record.id());
+        let asked = Asked {
+            head: head.method == actix_web::http::Method::HEAD,
+            http_10: head.version < actix_web::http::Version::HTTP_11,
+        };
+        let begun = head_of(head).and_then(|mut request| {
+            let classified = Arc::new(service.classify(request.method(), request.uri(), request.headers()));
             log.set_target(classified.operation, classified.target.bucket());
-            serve(head.0, classified, payload, &service, *limits.get_ref(), record.clone(), req.peer_addr())
-                .instrument(span.clone())
-                .await
+            let extensions = request.extensions_mut();
+            extensions.insert(record.clone());
+            extensions.insert(Scheme(wire.scheme));
+            extensions.insert(ClientLink::new(wire.scheme == "https", head.peer_addr));
+            if let Some(peer) = head.peer_addr {
+                extensions.insert(peer);
+            }
+            serve(request, classified, service.clone())
+        });
+        let (call, body) = begun.unwrap_or_else(|refusal| (std::future::ready(refuse(refusal)).boxed_local(), None));
+        Self { call: call.instrument(span.clone()).boxed_local(), body, wire, asked, record, log, span, answering }
+    }
+
+    async fn until_body_is_wanted(mut self) -> Result<Self, Answered> {
+        // Without a body there is nothing to wait for. botocore, once it has got a final answer in place of the 100, cannot read the next
+        // answer on the same connection; refusals of requests with a body close it.
+        let Some((_, wanted)) = &self.body else { return Ok(self) };
+        let wanted = wanted.clone();
+        match select(&mut self.call, pin!(wanted.wait())).await {
+            Either::Left((answer, _)) => Err(Answered(self.reply(answer))),
+            Either::Right(((), _)) => Ok(self),
         }
-        Err(refusal) => refuse(refusal),
-    };
-    reply(answer, asked, record, log, span)
+    }
+
+    async fn finish(mut self, payload: web::Payload) -> HttpResponse<ReplyBody> {
+        let answer = match self.body.take() {
+            None => (&mut self.call).await,
+            Some((pieces, _)) => {
+                let mut pump = pin!(pump(payload, pieces, self.record.clone(), self.wire.body_idle).fuse());
+                std::future::poll_fn(|cx| {
+                    // The pump first: what it moves is what the call waits for. When it is done the call decides.
+                    let _ = pump.as_mut().poll(cx);
+                    self.call.as_mut().poll(cx)
+                })
+                .await
+            }
+        };
+        self.reply(answer)
+    }
+
+    fn reply(self, answer: http::Response<Body>) -> HttpResponse<ReplyBody> {
+        reply(answer, self.asked, self.record, self.log, self.span, self.answering)
+    }
 }
 
 /// What of the request decides the shape of its answer.
@@ -78,98 +154,77 @@ struct Asked {
     http_10: bool,
 }
 
-/// A request's head in the protocol library's types.
-struct Head(http::Request<()>);
-
-impl Head {
-    fn method_ref(&self) -> &Method {
-        self.0.method()
-    }
-    fn uri_ref(&self) -> &http::Uri {
-        self.0.uri()
-    }
-    fn headers_ref(&self) -> &HeaderMap {
-        self.0.headers()
-    }
-}
-
 /// Copies the head, names and values byte for byte. What could be read in two ways is refused.
-fn head_of(req: &HttpRequest) -> Result<Head, S3Error> {
+fn head_of(req: &RequestHead) -> Result<http::Request<()>, S3Error> {
     let bad = |text: &'static str| S3Error::with_message(S3ErrorCode::InvalidRequest, text);
-    let version = match req.version() {
+    let version = match req.version {
         actix_web::http::Version::HTTP_10 => http::Version::HTTP_10,
         _ => http::Version::HTTP_11,
     };
     let mut head = http::Request::new(());
     *head.version_mut() = version;
-    *head.method_mut() =
-        Method::from_bytes(req.method().as_str().as_bytes()).map_err(|_| bad("The method is not one of HTTP."))?;
-    *head.uri_mut() = req.head().uri.to_string().parse().map_err(|_| S3Error::new(S3ErrorCode::InvalidURI))?;
+    *head.method_mut() = Method::from_bytes(req.method.as_str().as_bytes()).map_err(|_| bad("The method is not one of HTTP."))?;
+    *head.uri_mut() = req.uri.to_string().parse().map_err(|_| S3Error::new(S3ErrorCode::InvalidURI))?;
     let headers = head.headers_mut();
     headers.reserve(req.headers().len());
     for (name, value) in req.headers() {
         let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| bad("A header has a malformed name."))?;
         headers.append(name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad("A header has a malformed value."))?);
     }
+    join_metadata(headers);
     let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
     if lengths > 1 || (lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING)) {
         return Err(bad("The length of the body is given in two ways."));
     }
-    Ok(Head(head))
+    Ok(head)
 }
 
-async fn serve(
-    head: http::Request<()>,
-    classified: Arc<super::route::Classified>,
-    payload: web::Payload,
-    service: &S3Service,
-    limits: BodyLimits,
-    record: RequestRecord,
-    peer: Option<SocketAddr>,
-) -> http::Response<Body> {
-    let announced = match content_length(head.headers()) {
-        Ok(announced) => announced,
-        Err(refusal) => return refuse(refusal),
-    };
-    let signed_chunks = head.headers().get("x-amz-content-sha256").is_some_and(|value| value.as_bytes() == SIGNED_CHUNKS);
+/// Repeated metadata counts as one header with commas (RFC 9110 section 5.3): so it is signed, and so S3 stores it. The protocol library
+/// would refuse it.
+fn join_metadata(headers: &mut HeaderMap) {
+    let is_repeated = |name: &&HeaderName| name.as_str().starts_with("x-amz-meta-") && headers.get_all(*name).iter().count() > 1;
+    let repeated: Vec<HeaderName> = headers.keys().filter(is_repeated).cloned().collect();
+    for name in repeated {
+        let values: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+        // Values of headers and commas make the value of a header.
+        if let Ok(joined) = HeaderValue::from_bytes(&values.join(&b","[..])) {
+            headers.insert(name, joined);
+        }
+    }
+}
+
+/// A request's future answer, and where its body goes.
+type Begun = (LocalBoxFuture<'static, http::Response<Body>>, Option<(Pieces, BodyWanted)>);
+
+/// Puts the parts of a request together. Errors: a length that is none.
+fn serve(request: http::Request<()>, classified: Arc<Classified>, service: web::Data<Service>) -> Result<Begun, S3Error> {
+    let (mut parts, ()) = request.into_parts();
+    let announced = content_length(&parts.headers)?;
+    let signed_chunks = parts.headers.get("x-amz-content-sha256").is_some_and(|value| value.as_bytes() == SIGNED_CHUNKS);
     // Even no bytes at all are framed when chunks are signed: the final chunk has to be there.
     let may_have_body =
-        announced.is_some_and(|length| length > 0) || signed_chunks || head.headers().contains_key(header::TRANSFER_ENCODING);
-    let (mut parts, ()) = head.into_parts();
-    parts.extensions.insert(record.clone());
-    parts.extensions.insert(classified);
-    if let Some(peer) = peer {
-        parts.extensions.insert(peer);
-    }
+        announced.is_some_and(|length| length > 0) || signed_chunks || parts.headers.contains_key(header::TRANSFER_ENCODING);
+    parts.extensions.insert(classified.clone());
     let (pieces, body, fault) = ClientBody::channel(announced, signed_chunks);
-    let (pieces, body) = if may_have_body { (Some(pieces), Body::http_body(body)) } else { (None, Body::empty()) };
-    let call = AssertUnwindSafe(service.call(http::Request::from_parts(parts, body))).catch_unwind();
-    let mut call = pin!(call);
-    let outcome = match pieces {
-        None => call.await,
-        Some(pieces) => {
-            let mut pump = pin!(pump(payload, pieces, record, limits.idle).fuse());
-            std::future::poll_fn(|cx| {
-                // The pump first: what it moves is what the call waits for. When it is done the call decides.
-                let _ = pump.as_mut().poll(cx);
-                call.as_mut().poll(cx)
-            })
-            .await
+    let goes_to = may_have_body.then(|| (pieces, body.wanted()));
+    let body = if may_have_body { Body::http_body(body) } else { Body::empty() };
+    let call = async move {
+        let request = http::Request::from_parts(parts, body);
+        match AssertUnwindSafe(service.call(request, &classified)).catch_unwind().await {
+            Ok(Ok(answer)) if answer.status().is_server_error() => clients_own_fault(&fault).unwrap_or(answer),
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the protocol library gave up on a request");
+                clients_own_fault(&fault).unwrap_or_else(|| refuse(S3Error::new(S3ErrorCode::InternalError)))
+            }
+            Err(_panic) => {
+                // The panic hook has written what and where.
+                tracing::error!("a panic while a request was served");
+                refuse(S3Error::new(S3ErrorCode::InternalError))
+            }
         }
     };
-    match outcome {
-        Ok(Ok(answer)) if answer.status().is_server_error() => clients_own_fault(&fault).unwrap_or(answer),
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the protocol library gave up on a request");
-            clients_own_fault(&fault).unwrap_or_else(|| refuse(S3Error::new(S3ErrorCode::InternalError)))
-        }
-        Err(_panic) => {
-            // The panic hook has written what and where.
-            tracing::error!("a panic while a request was served");
-            refuse(S3Error::new(S3ErrorCode::InternalError))
-        }
-    }
+    Ok((call.boxed_local(), goes_to))
 }
 
 /// Whatever the layers between made of it: a body that broke off is the client's own fault, and it hears so.
@@ -199,6 +254,7 @@ fn reply(
     record: RequestRecord,
     mut log: RequestLog,
     span: tracing::Span,
+    answering: Answering,
 ) -> HttpResponse<ReplyBody> {
     let is_head = asked.head;
     // HTTP/1.0 ends a body of unknown length by closing the connection: one that broke off would look whole.
@@ -248,7 +304,11 @@ fn reply(
     };
     let status =
         actix_web::http::StatusCode::from_u16(status.as_u16()).unwrap_or(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR);
-    let body = if is_head || bodyless { ReplyBody::head_only(size, log, span) } else { ReplyBody::new(body, size, log, span) };
+    let body = if is_head || bodyless {
+        ReplyBody::head_only(size, log, span, answering)
+    } else {
+        ReplyBody::new(body, size, log, span, answering)
+    };
     let mut out = HttpResponse::with_body(status, body);
     let id = HeaderValue::from_str(record.id().as_str()).unwrap_or(HeaderValue::from_static(""));
     parts.headers.insert(AMZ_REQUEST_ID, id.clone());
@@ -298,6 +358,27 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn repeated_metadata_is_one_header() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-amz-meta-a", "1"),
+            ("x-amz-meta-b", "x"),
+            ("x-amz-meta-a", ""),
+            ("x-amz-meta-a", "2"),
+            ("via", "p"),
+            ("via", "q"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        join_metadata(&mut headers);
+        assert_eq!(
+            (headers.get_all("x-amz-meta-a").iter().count(), &headers["x-amz-meta-a"]),
+            (1, &HeaderValue::from_static("1,,2"))
+        );
+        assert_eq!((&headers["x-amz-meta-b"], headers.get_all("via").iter().count()), (&HeaderValue::from_static("x"), 2));
+    }
 
     #[test]
     fn error_documents_carry_the_id_of_this_request() {

@@ -5,7 +5,15 @@
 
 pub mod body;
 
+mod cors;
+pub mod cross_origin;
+mod edge;
+mod form;
 pub mod front;
+pub mod hosts;
+mod plain;
+mod post_object;
+mod restore;
 pub mod route;
 
 pub mod bridge;

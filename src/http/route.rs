@@ -20,6 +20,8 @@ pub enum Way {
     Sealed,
     /// It never touches object data: passed to the backend as it is, signed anew.
     Forward,
+    /// It is proven, or needs no proof, in a way of its own: answered by the front itself.
+    Front,
     /// An operation of S3 that the gateway does not serve (yet): NotImplemented.
     Later,
 }
@@ -65,6 +67,7 @@ pub enum Refusal {
     InvalidUri,
     InvalidBucketName,
     KeyTooLong,
+    NotAForm,
 }
 
 impl Refusal {
@@ -82,6 +85,9 @@ impl Refusal {
             Self::InvalidUri => S3Error::new(S3ErrorCode::InvalidURI),
             Self::InvalidBucketName => S3Error::new(S3ErrorCode::InvalidBucketName),
             Self::KeyTooLong => S3Error::new(S3ErrorCode::KeyTooLongError),
+            Self::NotAForm => {
+                s3_error!(PreconditionFailed, "Bucket POST must be of the enclosure-type multipart/form-data")
+            }
         }
     }
 }
@@ -99,7 +105,10 @@ pub struct Classified {
     /// `x-amz-*` headers that a presigned URL carries in its query, as S3 lets it. Lower-case names.
     pub hoisted: Vec<(String, String)>,
     /// The signature stands in the query.
-    presigned: bool,
+    pub presigned: bool,
+    /// A browser's form. The protocol library reads the form of any such request before it knows what the request is for, so these
+    /// never get there.
+    pub form: bool,
 }
 
 impl Classified {
@@ -117,7 +126,7 @@ enum Level {
     Object,
 }
 use Level::{Bucket, Object, Service};
-use Way::{Forward, Later, Sealed};
+use Way::{Forward, Front, Later, Sealed};
 
 /// One operation. `sub` are the query parameters that name it, all of them present and no other sub-resource beside them.
 struct Row {
@@ -167,7 +176,7 @@ const TOKEN: &[&str] = &["continuation-token"];
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     // Object data: sealed and opened here.
-    with("x-amz-copy-source", row("CopyObject", Later, "PUT", Object, NONE, NONE)),
+    with("x-amz-copy-source", row("CopyObject", Sealed, "PUT", Object, NONE, NONE)),
     with("x-amz-write-offset-bytes", row("AppendObject", Later, "PUT", Object, NONE, NONE)),
     row("PutObject", Sealed, "PUT", Object, NONE, NONE),
     row("GetObject", Sealed, "GET", Object, NONE, READ),
@@ -186,21 +195,26 @@ const TABLE: &[Row] = &[
         &["delimiter", "encoding-type", "key-marker", "max-uploads", "prefix", "upload-id-marker"]),
 
     // Object data, of a later stage.
-    row("GetObject", Later, "GET", Object, &["partNumber"], READ),
-    row("HeadObject", Later, "HEAD", Object, &["partNumber"], READ),
-    row("ListObjectVersions", Later, "GET", Bucket, &["versions"],
+    row("GetObject", Sealed, "GET", Object, &["partNumber"], READ),
+    row("HeadObject", Sealed, "HEAD", Object, &["partNumber"], READ),
+    row("ListObjectVersions", Sealed, "GET", Bucket, &["versions"],
         &["delimiter", "encoding-type", "key-marker", "max-keys", "prefix", "version-id-marker"]),
-    row("PostObject", Later, "POST", Bucket, NONE, NONE),
-    row("GetObjectAttributes", Later, "GET", Object, &["attributes"], VERSION),
+    row("GetObjectAttributes", Sealed, "GET", Object, &["attributes"], VERSION),
     row("GetObjectTorrent", Later, "GET", Object, &["torrent"], NONE),
     row("SelectObjectContent", Later, "POST", Object, &["select", "select-type"], NONE),
-    row("RestoreObject", Later, "POST", Object, &["restore"], VERSION),
+    row("RestoreObject", Forward, "POST", Object, &["restore"], VERSION),
     row("RenameObject", Later, "PUT", Object, &["renameObject"], NONE),
     row("UpdateObjectEncryption", Later, "PUT", Object, &["encryption"], VERSION),
     row("PutObjectAnnotation", Later, "PUT", Object, &["annotation"], &["annotationName", "versionId"]),
     row("GetObjectAnnotation", Later, "GET", Object, &["annotation"], &["annotationName", "versionId"]),
     row("DeleteObjectAnnotation", Later, "DELETE", Object, &["annotation"], &["annotationName", "versionId"]),
     row("CreateSession", Later, "GET", Bucket, &["session"], NONE),
+
+    // What browsers send: a form, and the question whether a script of another site may send a request. That question is asked about
+    // any address with any query, see `judge`.
+    row("PostObject", Front, "POST", Bucket, NONE, NONE),
+    row("Preflight", Front, "OPTIONS", Bucket, NONE, NONE),
+    row("Preflight", Front, "OPTIONS", Object, NONE, NONE),
 
     // Buckets and what hangs on them.
     row("ListBuckets", Sealed, "GET", Service, NONE, &["bucket-region", "continuation-token", "max-buckets", "prefix"]),
@@ -326,9 +340,23 @@ const HOISTABLE: &[&str] = &[
     "x-amz-website-redirect-location",
 ];
 
-/// Classifies a request. Never fails: what cannot be understood is a refusal.
+/// Whether this header has no meaning when it stands in the query of a presigned URL. S3 lets it in, has it signed, and ignores it: whoever
+/// makes the URL does not know the body, and the SDK for JavaScript puts the checksum of an empty one there.
+#[must_use]
+pub fn is_ignored_in_query(header: &str) -> bool {
+    let algorithm = header.strip_prefix("x-amz-checksum-");
+    header == "x-amz-sdk-checksum-algorithm" || algorithm.is_some_and(|name| !matches!(name, "algorithm" | "mode" | "type"))
+}
+
+/// Classifies a request whose bucket, if it has one, stands in its path. Never fails: what cannot be understood is a refusal.
 #[must_use]
 pub fn classify(method: &Method, uri: &Uri, headers: &HeaderMap) -> Classified {
+    classify_at(None, method, uri, headers)
+}
+
+/// The same for a request that was sent to the host of a bucket.
+#[must_use]
+pub fn classify_at(bucket: Option<&str>, method: &Method, uri: &Uri, headers: &HeaderMap) -> Classified {
     let mut found = Classified {
         operation: "Unknown",
         target: Target::Service,
@@ -336,13 +364,19 @@ pub fn classify(method: &Method, uri: &Uri, headers: &HeaderMap) -> Classified {
         query: vec![],
         hoisted: vec![],
         presigned: false,
+        form: is_form(method, headers),
     };
-    found.verdict = judge(method, uri, headers, &mut found);
+    found.verdict = judge(bucket, method, uri, headers, &mut found);
     found
 }
 
-fn judge(method: &Method, uri: &Uri, headers: &HeaderMap, found: &mut Classified) -> Result<Way, Refusal> {
-    found.target = parse_target(uri.path())?;
+fn judge(bucket: Option<&str>, method: &Method, uri: &Uri, headers: &HeaderMap, found: &mut Classified) -> Result<Way, Refusal> {
+    found.target = parse_target(bucket, uri.path())?;
+    if method == Method::OPTIONS && found.target != Target::Service {
+        // A browser asks about the address as it will use it. What stands in the query is the business of that request.
+        found.operation = "Preflight";
+        return Ok(Front);
+    }
     split_query(uri.query().unwrap_or(""), found)?;
     if headers.contains_key(RESERVED_HEADER) {
         return Err(Refusal::ReservedMetadata);
@@ -371,7 +405,11 @@ fn judge(method: &Method, uri: &Uri, headers: &HeaderMap, found: &mut Classified
             }
         }
     }
-    Ok(row.way)
+    match (row.operation == "PostObject", found.form) {
+        (true, false) => Err(Refusal::NotAForm),
+        (false, true) => Err(Refusal::MethodNotAllowed),
+        _ => Ok(row.way),
+    }
 }
 
 fn check_hoisted(row: &Row, found: &Classified, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -424,9 +462,9 @@ fn method_has_level(method: &str, level: Level) -> bool {
     TABLE.iter().any(|row| row.method == method && row.level == level)
 }
 
-fn parse_target(path: &str) -> Result<Target, Refusal> {
+fn parse_target(bucket: Option<&str>, path: &str) -> Result<Target, Refusal> {
     let path = percent_encoding::percent_decode_str(path).decode_utf8().map_err(|_| Refusal::InvalidUri)?;
-    match s3s::path::parse_path_style(&path) {
+    match s3s::path::parse_virtual_hosted_style(bucket, &path) {
         Ok(S3Path::Root) => Ok(Target::Service),
         Ok(S3Path::Bucket { bucket }) => Ok(Target::Bucket(bucket)),
         Ok(S3Path::Object { bucket, key }) => Ok(Target::Object(bucket, key)),
@@ -475,10 +513,17 @@ pub fn range_is_usable(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a request is a browser's form upload. The protocol library reads the form of any such request before it knows what
-/// the request is for, so these are answered before they get there.
+/// The path of an object as the protocol library reads it back, bucket first.
 #[must_use]
-pub fn is_form_upload(method: &Method, headers: &HeaderMap) -> bool {
+pub fn object_path(bucket: &str, key: &str) -> String {
+    // The library decodes what is encoded and takes everything else as it is, so more than needed does no harm.
+    const SEGMENT: &percent_encoding::AsciiSet =
+        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+    format!("/{bucket}/{}", percent_encoding::utf8_percent_encode(key, SEGMENT))
+}
+
+/// Whether a request is a browser's form.
+fn is_form(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::POST
         && headers
             .get_all(http::header::CONTENT_TYPE)

@@ -6,11 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_http::error::DispatchError;
+use actix_http::{Extensions, HttpService, Request};
+use actix_service::{ServiceFactory, ServiceFactoryExt as _, map_config};
+use actix_tls::accept::TlsError;
+use actix_tls::accept::rustls_0_23::{Acceptor, TlsStream};
+use actix_web::dev::{AppConfig, Server, ServerHandle, ServiceResponse, fn_service};
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpResponse, HttpServer, web};
-use s3s::service::S3Service;
 
-use super::bridge::{BodyLimits, handle};
+use super::bridge::{Wire, expect, handle};
+use super::edge::Edge;
+use super::front::Service;
 
 /// Answers are copied once, into a buffer of this many bytes per connection, before they are written.
 const WRITE_BUFFER: usize = 128 * 1024;
@@ -114,33 +121,95 @@ fn limit_unread(socket: &TcpListener, idle: Duration) -> io::Result<()> {
 }
 
 /// Serves S3. `service` is called once in every worker, so that what it makes belongs to that worker.
+///
+/// The parts that `HttpServer` would put together are put together here, because it leaves no place for judging a request before
+/// its client is told to send the body.
 pub fn serve_s3(
     listener: Listener,
     settings: &ServerSettings,
-    service: impl Fn() -> S3Service + Send + Clone + 'static,
+    service: impl Fn() -> Service + Send + Clone + 'static,
 ) -> io::Result<Running> {
     limit_unread(&listener.socket, settings.idle_body_timeout)?;
-    let limits = BodyLimits { idle: settings.idle_body_timeout };
     let workers = settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let server = HttpServer::new(move || {
-        App::new().app_data(web::Data::new(service())).app_data(web::Data::new(limits)).default_service(web::to(handle))
-    })
-    .workers(workers)
-    .max_connections(settings.connections_max.div_ceil(workers))
-    .keep_alive(settings.keep_alive)
-    .client_request_timeout(settings.request_header_timeout)
-    .client_disconnect_timeout(Duration::from_secs(5))
-    // A client that closes its half has gone away: what works for it is freed at once and not when the answer cannot be written.
-    .h1_allow_half_closed(false)
-    .shutdown_timeout(settings.shutdown_timeout.as_secs())
-    .tcp_nodelay(true)
-    .h1_write_buffer_size(WRITE_BUFFER)
-    .disable_signals();
-    let server = match listener.tls {
-        Some(tls) => server.listen_rustls_0_23(listener.socket, tls)?,
-        None => server.listen(listener.socket)?,
+    let builder = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(settings.connections_max.div_ceil(workers))
+        .shutdown_timeout(settings.shutdown_timeout.as_secs())
+        .disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let address = listener.address()?;
+    let settings = settings.clone();
+    let wire = Wire { body_idle: settings.idle_body_timeout, scheme: if listener.is_tls() { "https" } else { "http" } };
+    // A macro, because the two kinds of connection are of different types.
+    macro_rules! connections {
+        ($io:ty) => {{
+            let (stopping, service) = (stopping.clone(), web::Data::new(service()));
+            let expected = service.clone();
+            HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .keep_alive(settings.keep_alive)
+                .client_request_timeout(settings.request_header_timeout)
+                .client_disconnect_timeout(Duration::from_secs(5))
+                // A client that closes its half has gone away: what works for it is freed at once and not when the answer cannot be
+                // written.
+                .h1_allow_half_closed(false)
+                .h1_write_buffer_size(WRITE_BUFFER)
+                .local_addr(address)
+                .on_connect_ext(|edge: &Edge<$io>, data: &mut Extensions| {
+                    data.insert(edge.answers());
+                })
+                .expect(fn_service(move |req: Request| expect(req, expected.clone(), wire)))
+                .h1(app(service, wire))
+        }};
+    }
+    let name = "s3";
+    let builder = match listener.tls {
+        Some(mut tls) => {
+            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+            builder.listen(name, listener.socket, move || {
+                Acceptor::new(tls.clone())
+                    .map_err(TlsError::into_service_error)
+                    .map(|io: TlsStream<TcpStream>| {
+                        let peer = prepare(io.get_ref().0);
+                        (Edge::new(io, peer), peer)
+                    })
+                    .and_then(connections!(TlsStream<TcpStream>).map_err(TlsError::Service))
+            })?
+        }
+        None => builder.listen(name, listener.socket, move || {
+            fn_service(|io: TcpStream| {
+                let peer = prepare(&io);
+                std::future::ready(Ok::<_, DispatchError>((Edge::new(io, peer), peer)))
+            })
+            .and_then(connections!(TcpStream))
+        })?,
     };
-    Ok(Running { server: server.run() })
+    Ok(Running { server: builder.run() })
+}
+
+/// Who is there; and small answers are not to wait for more.
+fn prepare(io: &TcpStream) -> Option<SocketAddr> {
+    let _ = io.set_nodelay(true);
+    io.peer_addr().ok()
+}
+
+fn app(
+    service: web::Data<Service>,
+    wire: Wire,
+) -> impl ServiceFactory<
+    Request,
+    Config = (),
+    Response = ServiceResponse,
+    Error = actix_web::Error,
+    InitError = (),
+    Future: 'static,
+    Service: actix_service::Service<Request, Future: 'static>,
+> {
+    let app = App::new().app_data(service).app_data(web::Data::new(wire)).default_service(web::to(handle));
+    map_config(app, |()| AppConfig::default())
 }
 
 /// Serves `/livez`, `/readyz` and `/metrics`.

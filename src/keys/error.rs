@@ -17,6 +17,9 @@ pub enum Error {
         "bucket \"{bucket}\" would use the scope \"{scope}\", which belongs to bucket \"{owner}\"; give it a scope of its own"
     )]
     ScopeTaken { bucket: String, scope: String, owner: String },
+    /// The configuration says that nothing in this bucket is sealed.
+    #[error("bucket \"{bucket}\" is configured to hold plaintext; nothing is sealed or opened in it")]
+    PlaintextBucket { bucket: String },
     /// The key service asks for fewer calls.
     #[error("key \"{label}\": the key service is throttling: {detail}")]
     Throttled { label: Label, detail: String },
@@ -68,6 +71,15 @@ pub enum Error {
     /// The unwrapped key does not open the envelope: it was moved, altered, or belongs to another object.
     #[error("the envelope is refused: {0}")]
     Envelope(crate::format::Error),
+    /// The object was sealed with the client's own key, which the request does not bring.
+    #[error("the object needs the client's own key")]
+    CustomerKeyMissing,
+    /// The request brings a key of the client's for an object that was sealed with another kind of key.
+    #[error("the object was not sealed with a key of the client's")]
+    CustomerKeySuperfluous,
+    /// The request brings another key than the one that the object was sealed with.
+    #[error("the client's key is not the one of the object")]
+    CustomerKeyWrong,
     /// The operating system gave no random bytes.
     #[error("no randomness from the operating system: {detail}")]
     NoRandomness { detail: String },
@@ -92,6 +104,7 @@ impl Error {
             Self::Throttled { .. } | Self::Unavailable { .. } | Self::TimedOut { .. } | Self::NoRandomness { .. } => true,
             Self::UnknownLabel { .. }
             | Self::ScopeTaken { .. }
+            | Self::PlaintextBucket { .. }
             | Self::AccessDenied { .. }
             | Self::CredentialsRefused { .. }
             | Self::KeyDisabled { .. }
@@ -105,6 +118,9 @@ impl Error {
             | Self::UnknownKeyVersion { .. }
             | Self::BadAnswer { .. }
             | Self::Refused { .. }
+            | Self::CustomerKeyMissing
+            | Self::CustomerKeySuperfluous
+            | Self::CustomerKeyWrong
             | Self::Envelope(_) => false,
         }
     }
@@ -112,11 +128,16 @@ impl Error {
     /// Whose fault it is.
     pub fn side(&self) -> Side {
         match self {
-            Self::InvalidCiphertext { .. } | Self::WrongContext { .. } | Self::IncorrectKey { .. } | Self::Envelope(_) => {
-                Side::Client
-            }
+            Self::InvalidCiphertext { .. }
+            | Self::WrongContext { .. }
+            | Self::IncorrectKey { .. }
+            | Self::CustomerKeyMissing
+            | Self::CustomerKeySuperfluous
+            | Self::CustomerKeyWrong
+            | Self::Envelope(_) => Side::Client,
             Self::UnknownLabel { .. }
             | Self::ScopeTaken { .. }
+            | Self::PlaintextBucket { .. }
             | Self::CredentialsRefused { .. }
             | Self::KeyNotFound { .. }
             | Self::KeyUnsuitable { .. }
@@ -153,6 +174,7 @@ impl Error {
         match self {
             Self::UnknownLabel { .. } => "unknown_label",
             Self::ScopeTaken { .. } => "scope_taken",
+            Self::PlaintextBucket { .. } => "plaintext_bucket",
             Self::Throttled { .. } => "throttled",
             Self::Unavailable { .. } => "unavailable",
             Self::TimedOut { .. } => "timed_out",
@@ -170,6 +192,9 @@ impl Error {
             Self::BadAnswer { .. } => "bad_answer",
             Self::Refused { .. } => "refused",
             Self::Envelope(_) => "envelope",
+            Self::CustomerKeyMissing => "customer_key_missing",
+            Self::CustomerKeySuperfluous => "customer_key_superfluous",
+            Self::CustomerKeyWrong => "customer_key_wrong",
             Self::NoRandomness { .. } => "no_randomness",
         }
     }

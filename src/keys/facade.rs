@@ -1,9 +1,11 @@
-//! What the operations ask for: the keys of a new object, and the keys of a stored one.
+//! What the operations ask for: the keys of a new object, the keys of a stored one, and a new wrap for a copy of one.
 
 use super::cache::{SharedKey, SharedKeys, UnwrapCache};
-use super::rules::{KeyMode, KeyRules};
-use super::{BLOB_LEN_MAX, CacheLimits, Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label, Sources};
-use crate::crypto::{DataKey, FreshInput, ObjectKeys};
+use super::rules::{KeyMode, KeyRules, Resolved};
+use super::{
+    BLOB_LEN_MAX, CacheLimits, Choice, Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label, Sources, Stored,
+};
+use crate::crypto::{DataKey, FreshInput, ObjectKeys, Suite};
 use crate::format::{Envelope, EnvelopeFlags, Layout, WrapInput, cache_key};
 use futures::FutureExt;
 use std::collections::{BTreeSet, HashMap};
@@ -30,6 +32,12 @@ pub struct FreshObject {
     pub keys: ObjectKeys,
 }
 
+/// What a data key is about to be wrapped with.
+struct Wrapping<'a> {
+    kek: Arc<KeyEncryptionKey>,
+    input: WrapInput<'a>,
+}
+
 /// The outcome of one key's round trip.
 #[derive(Debug)]
 pub struct Proof {
@@ -50,6 +58,8 @@ pub struct Stats {
     pub fresh: u64,
     /// Stored objects opened.
     pub opened: u64,
+    /// Envelopes made for copies of stored objects.
+    pub rewrapped: u64,
 }
 
 #[derive(Default)]
@@ -58,6 +68,7 @@ struct Counters {
     unwrap_calls: AtomicU64,
     failed_calls: AtomicU64,
     opened: AtomicU64,
+    rewrapped: AtomicU64,
 }
 
 impl Keys {
@@ -81,27 +92,19 @@ impl Keys {
 
     /// Keys and envelope for a new object or multipart upload, under the rule of its bucket.
     pub async fn fresh(&self, bucket: &str, key: &str, layout: Layout) -> Result<FreshObject, Error> {
+        self.fresh_with(&Choice::Rule, bucket, key, layout).await
+    }
+
+    /// The same, where the request says more than the rule.
+    pub async fn fresh_with(&self, choice: &Choice, bucket: &str, key: &str, layout: Layout) -> Result<FreshObject, Error> {
         let resolved = self.rules.resolve(bucket)?;
-        let (rule, scope) = (resolved.rule, resolved.scope);
-        let shared = rule.mode == KeyMode::Shared;
-        let flags =
-            EnvelopeFlags { multipart: layout == Layout::Multipart, shared, hashed_context: rule.hash_key_name && !shared };
-        let context = KeyContext::for_flags(flags, scope, key);
-        let (kek, blob): (Arc<KeyEncryptionKey>, Vec<u8>) = if shared {
-            let taken = self.shared.take(&rule.label, scope, || self.generate_shared(&rule.label, &context).boxed()).await?;
-            (taken.kek, taken.blob.to_vec())
-        } else {
-            let made = generate(&*self.provider(&rule.label)?, &self.counters, &rule.label, &context).await?;
-            (Arc::new(made.kek), made.blob)
-        };
-        let (mut random, mut salt) = ([0; 32], [0; 32]);
+        let wrapping = self.wrapping(choice, resolved, key, resolved.rule.suite.suite(), layout).await?;
+        let mut random = [0; 32];
         self.sources.random.fill(&mut random)?;
-        self.sources.random.fill(&mut salt)?;
         let counter = self.objects.fetch_add(1, Ordering::Relaxed);
         let input = FreshInput { random, clock_nanos: self.sources.clock.unix_nanos(), counter, key };
-        let dek = DataKey::fresh(&kek, input);
-        let input = WrapInput { suite: rule.suite.suite(), flags, label: rule.label.clone(), salt, kms_blob: blob, scope, key };
-        let (envelope, keys) = Envelope::wrap(&kek, input, &dek).map_err(Error::Envelope)?;
+        let dek = DataKey::fresh(&wrapping.kek, input);
+        let (envelope, keys) = Envelope::wrap(&wrapping.kek, wrapping.input, &dek).map_err(Error::Envelope)?;
         Ok(FreshObject { envelope, keys })
     }
 
@@ -115,21 +118,112 @@ impl Keys {
     /// The keys of a stored object, if its envelope was made for this bucket and key under a configured label. The commitment is
     /// checked whether or not the key-encryption key comes from the cache.
     pub async fn open(&self, bucket: &str, key: &str, envelope: &Envelope) -> Result<ObjectKeys, Error> {
-        let scope = self.rules.resolve(bucket)?.scope;
+        self.open_with(Stored { bucket, key, envelope, customer: None }).await
+    }
+
+    /// The same, for a request that may bring a key of the client's. An object that was sealed with one opens with that key alone, and
+    /// an object that was not refuses any.
+    pub async fn open_with(&self, stored: Stored<'_>) -> Result<ObjectKeys, Error> {
+        let scope = self.rules.resolve(stored.bucket)?.scope;
+        let kek = self.unwrapping(&stored, scope).await?;
+        let keys = stored.envelope.open(&kek, scope, stored.key).map_err(Error::Envelope)?;
+        self.counters.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(keys)
+    }
+
+    /// A new envelope for the object of another one, under another name or key (FORMAT section 13): the data key stays, so the sealed
+    /// bytes may be copied as they are. Layout, suite and commitment stay too; bucket and key are where the copy will be.
+    pub async fn rewrap(&self, from: Stored<'_>, choice: &Choice, bucket: &str, key: &str) -> Result<Envelope, Error> {
+        let scope = self.rules.resolve(from.bucket)?.scope;
+        let kek = self.unwrapping(&from, scope).await?;
+        let dek = from.envelope.unwrap(&kek, scope, from.key).map_err(Error::Envelope)?;
+        let layout = from.envelope.flags().layout();
+        let wrapping = self.wrapping(choice, self.rules.resolve(bucket)?, key, from.envelope.suite(), layout).await?;
+        let (envelope, _) = Envelope::wrap(&wrapping.kek, wrapping.input, &dek).map_err(Error::Envelope)?;
+        self.counters.rewrapped.fetch_add(1, Ordering::Relaxed);
+        Ok(envelope)
+    }
+
+    /// The label that a client means: one of the configuration, or the ARN or the id of a key that it gives a label.
+    pub fn label_of(&self, name: &str) -> Option<Label> {
+        if let Some((label, _)) = self.providers.iter().find(|(label, _)| label.as_str() == name) {
+            return Some(label.clone());
+        }
+        let mut found = self.providers.iter().filter(|(label, provider)| {
+            provider.arn(label).is_some_and(|arn| arn == name || arn.rsplit_once(":key/").is_some_and(|(_, id)| id == name))
+        });
+        match (found.next(), found.next()) {
+            (Some((label, _)), None) => Some(label.clone()),
+            // The same key under two labels: which one is meant nobody can say, but both are that key, so the first by name will do.
+            (Some((first, _)), Some((second, _))) => Some(first.min(second).clone()),
+            (None, _) => None,
+        }
+    }
+
+    /// What a client may call the key of a label: its ARN, otherwise the label itself.
+    pub fn name_of(&self, label: &Label) -> String {
+        self.providers.get(label).and_then(|provider| provider.arn(label)).unwrap_or_else(|| label.to_string())
+    }
+
+    /// The key that wraps under this choice, and everything else that an envelope is made of.
+    async fn wrapping<'a>(
+        &self,
+        choice: &Choice,
+        resolved: Resolved<'a>,
+        key: &'a str,
+        suite: Suite,
+        layout: Layout,
+    ) -> Result<Wrapping<'a>, Error> {
+        let (rule, scope) = (resolved.rule, resolved.scope);
+        let mut salt = [0; 32];
+        self.sources.random.fill(&mut salt)?;
+        let (label, per_object) = match choice {
+            Choice::Rule => (&rule.label, false),
+            Choice::Key { label, per_object } => (label.as_ref().unwrap_or(&rule.label), *per_object),
+            Choice::Customer(own) => {
+                let input = WrapInput::customer(own.kek(), suite, layout, salt, scope, key);
+                return Ok(Wrapping { kek: own.kek().clone(), input });
+            }
+        };
+        let shared = rule.mode == KeyMode::Shared && !per_object;
+        let flags = EnvelopeFlags {
+            multipart: layout == Layout::Multipart,
+            shared,
+            hashed_context: rule.hash_key_name && !shared,
+            customer: false,
+        };
+        let context = KeyContext::for_flags(flags, scope, key);
+        let (kek, kms_blob): (Arc<KeyEncryptionKey>, Vec<u8>) = if shared {
+            let taken = self.shared.take(label, scope, || self.generate_shared(label, &context).boxed()).await?;
+            (taken.kek, taken.blob.to_vec())
+        } else {
+            let made = generate(&*self.provider(label)?, &self.counters, label, &context).await?;
+            (Arc::new(made.kek), made.blob)
+        };
+        Ok(Wrapping { kek, input: WrapInput { suite, flags, label: label.clone(), salt, kms_blob, scope, key } })
+    }
+
+    /// The key that unwraps a stored object's: the client's own, or the one that the key service has for the envelope's label.
+    async fn unwrapping(&self, stored: &Stored<'_>, scope: &str) -> Result<Arc<KeyEncryptionKey>, Error> {
+        let envelope = stored.envelope;
+        match (envelope.flags().customer, stored.customer) {
+            (false, None) => {}
+            (false, Some(_)) => return Err(Error::CustomerKeySuperfluous),
+            (true, None) => return Err(Error::CustomerKeyMissing),
+            (true, Some(own)) if envelope.fits_customer_key(own.kek()) => return Ok(own.kek().clone()),
+            (true, Some(_)) => return Err(Error::CustomerKeyWrong),
+        }
         let label = envelope.label();
         let provider = self.provider(label)?;
         super::check_blob_len(label, envelope.kms_blob())?;
-        let context = KeyContext::for_flags(envelope.flags(), scope, key);
+        let context = KeyContext::for_flags(envelope.flags(), scope, stored.key);
         let name = cache_key(label, &context, envelope.kms_blob());
         let load = || async {
             self.counters.unwrap_calls.fetch_add(1, Ordering::Relaxed);
             let outcome = provider.unwrap(label, &context, envelope.kms_blob()).await;
             outcome.inspect_err(|_| self.counters.failed())
         };
-        let kek = self.unwrapped.get(name, load).await?;
-        let keys = envelope.open(&kek, scope, key).map_err(Error::Envelope)?;
-        self.counters.opened.fetch_add(1, Ordering::Relaxed);
-        Ok(keys)
+        self.unwrapped.get(name, load).await
     }
 
     /// One round trip with every key that new objects may get, in the context of the first bucket that uses it. Keys that only
@@ -170,6 +264,7 @@ impl Keys {
             failed_calls: read(&self.counters.failed_calls),
             fresh: read(&self.objects),
             opened: read(&self.counters.opened),
+            rewrapped: read(&self.counters.rewrapped),
         }
     }
 

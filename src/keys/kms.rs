@@ -199,6 +199,10 @@ impl KeyProvider for KmsProvider {
         check_key_id(label, arn, answer.key_id.as_deref())?;
         data_key(label, &plaintext)
     }
+
+    fn arn(&self, label: &Label) -> Option<String> {
+        self.keys.get(label).map(ToString::to_string)
+    }
 }
 
 fn context_map(context: &KeyContext) -> HashMap<String, String> {

@@ -1,9 +1,10 @@
 //! Keys: where key-encryption keys come from, which of them serves a bucket, and how long one is kept (FORMAT sections 3, 4, 10).
 //!
-//! The operations see [`Keys`] only: `fresh` for a new object, `open` for a stored one. It never holds a data key longer than the
+//! The operations see [`Keys`] only: `fresh` for a new object, `open` for a stored one, `rewrap` for a copy of one. It never holds a data key longer than the
 //! call, never lets anything read from a bucket choose a key, never skips the key commitment, and knows no HTTP and no backend.
 
 mod cache;
+mod choice;
 mod error;
 mod facade;
 pub mod keyring;
@@ -12,6 +13,7 @@ pub mod rules;
 mod sources;
 
 pub use cache::CacheLimits;
+pub use choice::{Choice, CustomerKey, Stored};
 pub use error::{Error, Side};
 pub use facade::{FreshObject, Keys, Proof, Stats};
 pub use rules::RuleError;
@@ -54,6 +56,11 @@ pub trait KeyProvider: Send + Sync {
 
     /// Unwraps a blob that `generate` made.
     async fn unwrap(&self, label: &Label, context: &KeyContext, blob: &[u8]) -> Result<KeyEncryptionKey, Error>;
+
+    /// The name under which the key service itself knows the key of a label, where that is one that clients may use: an ARN.
+    fn arn(&self, _label: &Label) -> Option<String> {
+        None
+    }
 
     /// One round trip, for `ciphergate check` and the start: a generated key must come back the same.
     async fn prove(&self, label: &Label, context: &KeyContext) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use super::{Error, Label};
 use crate::crypto::Suite;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest scope, in bytes. The format would take 65,535; KMS limits the whole encryption context.
 pub const SCOPE_LEN_MAX: usize = 255;
@@ -72,6 +72,7 @@ pub struct KeyRules {
     default: Rule,
     buckets: BTreeMap<String, BucketRule>,
     owners: BTreeMap<String, String>,
+    plaintext: BTreeSet<String>,
 }
 
 /// Why the start is refused.
@@ -108,12 +109,22 @@ impl KeyRules {
                 }
             }
         }
-        if mistakes.is_empty() { Ok(Self { default, buckets, owners }) } else { Err(mistakes) }
+        if mistakes.is_empty() { Ok(Self { default, buckets, owners, plaintext: BTreeSet::new() }) } else { Err(mistakes) }
+    }
+
+    /// The same, but nothing is sealed or opened in these buckets.
+    #[must_use]
+    pub fn with_plaintext(mut self, buckets: BTreeSet<String>) -> Self {
+        self.plaintext = buckets;
+        self
     }
 
     /// What serves this bucket. A bucket that the configuration does not name gets the default rule and its own name as scope,
     /// unless a named bucket has claimed that scope.
     pub fn resolve<'a>(&'a self, bucket: &'a str) -> Result<Resolved<'a>, Error> {
+        if self.plaintext.contains(bucket) {
+            return Err(Error::PlaintextBucket { bucket: bucket.into() });
+        }
         if let Some(entry) = self.buckets.get(bucket) {
             return Ok(Resolved { rule: &entry.rule, scope: entry.scope.as_deref().unwrap_or(bucket) });
         }
@@ -176,6 +187,15 @@ mod tests {
     fn an_unnamed_bucket_cannot_slip_into_a_claimed_scope() {
         let rules = rules([("a", bucket(Some("b"), true))]).unwrap();
         assert!(matches!(rules.resolve("b"), Err(Error::ScopeTaken { owner, .. }) if owner == "a"));
+    }
+
+    #[test]
+    fn nothing_serves_a_plaintext_bucket() {
+        let rules = rules([("a", bucket(None, false))]).unwrap().with_plaintext(["a".to_owned(), "p".to_owned()].into());
+        for name in ["a", "p"] {
+            assert!(matches!(rules.resolve(name), Err(Error::PlaintextBucket { bucket }) if bucket == name));
+        }
+        assert!(rules.resolve("b").is_ok());
     }
 
     #[test]

@@ -17,8 +17,20 @@ pub const FORWARDED: &str = "ciphergate_forwarded_requests_total";
 /// Attempts repeated on the forward way.
 pub const FORWARD_RETRIES: &str = "ciphergate_forward_retries_total";
 
+/// Bytes of sealed objects sent to the store, parts included.
+pub const STORE_BYTES_SENT: &str = "ciphergate_store_sent_bytes_total";
+/// Bytes of sealed objects received from the store. Copies are made there: they move nothing here.
+pub const STORE_BYTES_RECEIVED: &str = "ciphergate_store_received_bytes_total";
+
 /// Objects that were not released because they failed their integrity check, before or after the answer had begun.
 pub const INTEGRITY_FAILURES: &str = "ciphergate_integrity_failures_total";
+
+/// Calls to a key service or keyring, by `call` (`generate`, `unwrap`), failures included.
+pub const KEY_CALLS: &str = "ciphergate_key_calls_total";
+/// Calls to a key service or keyring that failed.
+pub const KEY_CALL_FAILURES: &str = "ciphergate_key_call_failures_total";
+/// Data keys put to use, by `use` (`seal` a new object, `open` a stored one). What is not in the calls came from memory.
+pub const KEYS_USED: &str = "ciphergate_keys_used_total";
 
 /// Tells the installed recorder what each metric is. Call once, after the recorder is in place.
 pub fn describe() {
@@ -33,7 +45,12 @@ pub fn describe() {
     metrics::describe_gauge!(IN_FLIGHT, "Requests being worked on.");
     metrics::describe_counter!(FORWARDED, "Requests sent to the backend on the forward way.");
     metrics::describe_counter!(INTEGRITY_FAILURES, "Objects refused because they failed their integrity check.");
+    metrics::describe_counter!(STORE_BYTES_SENT, metrics::Unit::Bytes, "Bytes of sealed objects sent to the store.");
+    metrics::describe_counter!(STORE_BYTES_RECEIVED, metrics::Unit::Bytes, "Bytes of sealed objects received from the store.");
     metrics::describe_counter!(FORWARD_RETRIES, "Attempts repeated on the forward way.");
+    metrics::describe_counter!(KEY_CALLS, "Calls to a key service or keyring, failures included.");
+    metrics::describe_counter!(KEY_CALL_FAILURES, "Calls to a key service or keyring that failed.");
+    metrics::describe_counter!(KEYS_USED, "Data keys put to use; what is not in the calls came from memory.");
 }
 
 /// The class of a status code as a label: few values, so that the number of series stays bounded.
@@ -60,10 +77,37 @@ pub(super) fn request_ended(operation: &'static str, class: &'static str, took: 
     metrics::counter!(BYTES_OUT).increment(bytes_out);
 }
 
+pub(crate) fn store_sent(bytes: usize) {
+    metrics::counter!(STORE_BYTES_SENT).increment(bytes as u64);
+}
+
+pub(crate) fn store_received(bytes: usize) {
+    metrics::counter!(STORE_BYTES_RECEIVED).increment(bytes as u64);
+}
+
 pub(crate) fn forwarded(outcome: &'static str) {
     metrics::counter!(FORWARDED, "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn forward_retried() {
     metrics::counter!(FORWARD_RETRIES).increment(1);
+}
+
+/// What was counted elsewhere since the start.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyCounts {
+    pub generate_calls: u64,
+    pub unwrap_calls: u64,
+    pub failed_calls: u64,
+    pub sealed: u64,
+    pub opened: u64,
+}
+
+/// Shows these counts from now on. They only grow.
+pub fn keys(counts: KeyCounts) {
+    metrics::counter!(KEY_CALLS, "call" => "generate").absolute(counts.generate_calls);
+    metrics::counter!(KEY_CALLS, "call" => "unwrap").absolute(counts.unwrap_calls);
+    metrics::counter!(KEY_CALL_FAILURES).absolute(counts.failed_calls);
+    metrics::counter!(KEYS_USED, "use" => "seal").absolute(counts.sealed);
+    metrics::counter!(KEYS_USED, "use" => "open").absolute(counts.opened);
 }

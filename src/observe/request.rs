@@ -59,6 +59,26 @@ impl RequestRecord {
     }
 }
 
+/// The line that a request came over. An extension of the HTTP request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLink {
+    tls: bool,
+    peer: Option<SocketAddr>,
+}
+
+impl ClientLink {
+    #[must_use]
+    pub fn new(tls: bool, peer: Option<SocketAddr>) -> Self {
+        Self { tls, peer }
+    }
+
+    /// Whether a secret may travel on it: HTTPS, or a peer on this machine. What a proxy says of the client's own line is not believed.
+    #[must_use]
+    pub fn keeps_secrets(self) -> bool {
+        self.tls || self.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+}
+
 /// How far a request came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {

@@ -13,7 +13,7 @@ use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256, Sha512, XxHash3, XxHash64, XxHash128};
 
 use super::Error;
-use crate::format::{ChecksumAlgorithm, ChecksumBytes, ChecksumKind, Footer, ObjectChecksum};
+use crate::format::{ChecksumAlgorithm, ChecksumBytes, ChecksumKind, Footer, ObjectChecksum, TableEntry};
 use crate::stream::{FooterFacts, PlainCheck};
 use crate::{format, stream};
 
@@ -95,6 +95,11 @@ impl BodyCheck {
         self.checksum.as_ref().map(|(algorithm, _)| *algorithm)
     }
 
+    /// Whether the client declared anything by which the body can be verified.
+    pub fn is_declared(&self) -> bool {
+        self.content_md5.is_some() || self.checksum.is_some()
+    }
+
     /// The client's checksum, there once the body has been verified.
     pub fn verified(&self) -> Arc<OnceLock<ObjectChecksum>> {
         self.verified.clone()
@@ -136,6 +141,48 @@ impl PlainCheck for BodyCheck {
         if let Some(algorithm) = self.recorded {
             let computed = decode(computed_sum(&sums, algorithm)).unwrap_or_default();
             facts.checksum = Some(ObjectChecksum::full_object(algorithm, &computed)?);
+        }
+        Ok(facts)
+    }
+}
+
+/// Computes a checksum of plaintext of which nothing was declared: that of a copy which is sealed anew.
+pub struct Computed {
+    hasher: ChecksumHasher,
+    algorithm: Option<ChecksumAlgorithm>,
+    computed: Arc<OnceLock<ObjectChecksum>>,
+}
+
+impl Computed {
+    /// For this algorithm, or for none.
+    pub fn new(algorithm: impl Into<Option<ChecksumAlgorithm>>) -> Self {
+        let (algorithm, mut hasher) = (algorithm.into(), ChecksumHasher::default());
+        if let Some(algorithm) = algorithm {
+            enable(&mut hasher, algorithm);
+        }
+        Self { hasher, algorithm, computed: Arc::default() }
+    }
+
+    /// The checksum, there once the plaintext has ended.
+    pub fn computed(&self) -> Arc<OnceLock<ObjectChecksum>> {
+        self.computed.clone()
+    }
+}
+
+impl PlainCheck for Computed {
+    fn update(&mut self, plain: &[u8]) {
+        self.hasher.update(plain);
+    }
+
+    fn verdict(&mut self) -> Result<FooterFacts, Box<dyn std::error::Error + Send + Sync>> {
+        let sums = std::mem::take(&mut self.hasher).finalize();
+        let mut facts = FooterFacts { checksum: None, md5: None, time_ms: now_ms() };
+        if let Some(algorithm) = self.algorithm {
+            let value = decode(computed_sum(&sums, algorithm)).unwrap_or_default();
+            let checksum = ObjectChecksum::full_object(algorithm, &value)?;
+            // Nobody else sets it.
+            let _ = self.computed.set(checksum);
+            facts.checksum = Some(checksum);
         }
         Ok(facts)
     }
@@ -245,6 +292,15 @@ fn is_value(name: &str) -> bool {
         && !matches!(name, "x-amz-checksum-mode" | "x-amz-checksum-type" | "x-amz-checksum-algorithm")
 }
 
+/// The headers that show the checksum of one part of an object with this checksum.
+pub fn part_checksum(whole: &ObjectChecksum, part: &TableEntry) -> Vec<(HeaderName, HeaderValue)> {
+    let kind = match whole.kind() {
+        ChecksumKind::FullObject => "FULL_OBJECT",
+        ChecksumKind::Composite => "COMPOSITE",
+    };
+    headers_of(whole.algorithm(), BASE64.encode(part.checksum.as_slice()), kind)
+}
+
 /// The checksum of the parts' checksums, with their number behind it, as S3 shows it.
 fn composite(algorithm: ChecksumAlgorithm, footer: &Footer) -> String {
     let mut hasher = ChecksumHasher::default();
@@ -261,7 +317,8 @@ fn headers_of(algorithm: ChecksumAlgorithm, value: String, kind: &'static str) -
     vec![(name, value), (HeaderName::from_static("x-amz-checksum-type"), HeaderValue::from_static(kind))]
 }
 
-fn header_name(algorithm: ChecksumAlgorithm) -> String {
+/// The header that carries a checksum.
+pub fn header_name(algorithm: ChecksumAlgorithm) -> String {
     format!("{CHECKSUM_PREFIX}{}", algorithm.name().to_ascii_lowercase())
 }
 
@@ -274,6 +331,11 @@ pub(super) fn now_ms() -> u64 {
 fn algorithm_of(header: &str) -> Option<ChecksumAlgorithm> {
     let name = header.strip_prefix(CHECKSUM_PREFIX)?;
     ChecksumAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+}
+
+/// Characters of the value that the checksum trailer of this name has; `None` when no checksum has the name.
+pub fn trailer_value_len(name: &str) -> Option<usize> {
+    algorithm_of(name).map(|algorithm| BASE64.encode_len(algorithm.len()))
 }
 
 fn announced_trailers(headers: &HeaderMap) -> Vec<String> {

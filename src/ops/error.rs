@@ -32,8 +32,13 @@ pub enum Error {
     MetadataTooLarge { bytes: usize, max: usize },
     #[error("The requested range is not satisfiable")]
     InvalidRange { plain_len: u64 },
+    #[error("The requested partnumber is not satisfiable")]
+    InvalidPartNumber,
     #[error("{0}")]
     NotImplemented(&'static str),
+    /// An error of S3's that needs no more than its name.
+    #[error("{text}")]
+    Coded { code: &'static str, status: u16, text: &'static str },
     /// A multipart upload cannot be served as asked.
     #[error(transparent)]
     Upload(#[from] Refused),
@@ -70,7 +75,14 @@ impl Error {
             Self::EntityTooLarge => S3Error::with_message(S3ErrorCode::EntityTooLarge, self.to_string()),
             Self::MetadataTooLarge { .. } => S3Error::with_message(S3ErrorCode::MetadataTooLarge, self.to_string()),
             Self::InvalidRange { plain_len } => invalid_range(plain_len),
+            Self::InvalidPartNumber => custom("InvalidPartNumber", 416, self.to_string()),
             Self::NotImplemented(text) => S3Error::with_message(S3ErrorCode::NotImplemented, text),
+            Self::Coded { code, status, text } => {
+                let known = S3ErrorCode::from_bytes(code.as_bytes()).unwrap_or(S3ErrorCode::Custom(code.into()));
+                let mut error = S3Error::with_message(known, text);
+                error.set_status_code(http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR));
+                error
+            }
             Self::Upload(refused) => refused.to_s3(),
             Self::Reserved => S3Error::with_message(S3ErrorCode::AccessDenied, self.to_string()),
             Self::Integrity(cause) => {
@@ -141,6 +153,28 @@ fn key_failure(cause: &keys::Error) -> S3Error {
         metrics::counter!(crate::observe::metrics::INTEGRITY_FAILURES).increment(1);
         return integrity();
     }
+    match cause {
+        // The client's own keys are the client's own business: nothing is wrong here.
+        keys::Error::CustomerKeyMissing => {
+            return S3Error::with_message(
+                S3ErrorCode::InvalidRequest,
+                "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object.",
+            );
+        }
+        keys::Error::CustomerKeySuperfluous => {
+            return S3Error::with_message(
+                S3ErrorCode::InvalidRequest,
+                "The encryption parameters are not applicable to this object.",
+            );
+        }
+        keys::Error::CustomerKeyWrong => {
+            return S3Error::with_message(
+                S3ErrorCode::AccessDenied,
+                "Requests specifying Server Side Encryption with Customer provided keys must provide the correct secret key.",
+            );
+        }
+        _ => {}
+    }
     tracing::error!(kind = cause.kind(), cause = %chain(cause), "no key for an object");
     match cause {
         keys::Error::Throttled { .. } => S3Error::with_message(S3ErrorCode::SlowDown, "The key service asks for fewer requests. Please slow down."),
@@ -152,6 +186,9 @@ fn key_failure(cause: &keys::Error) -> S3Error {
         }
         keys::Error::ScopeTaken { .. } => {
             S3Error::with_message(S3ErrorCode::AccessDenied, "The configuration gives this bucket no scope of its own.")
+        }
+        keys::Error::PlaintextBucket { .. } => {
+            S3Error::with_message(S3ErrorCode::InvalidRequest, "This bucket is configured to hold plaintext; this operation would seal or open.")
         }
         keys::Error::KeyDisabled { .. } => custom("KMS.DisabledException", 400, "The key of this object is disabled."),
         keys::Error::KeyPendingDeletion { .. } => {
@@ -169,7 +206,10 @@ fn key_failure(cause: &keys::Error) -> S3Error {
         keys::Error::CredentialsRefused { .. }
         | keys::Error::BadAnswer { .. }
         | keys::Error::Refused { .. }
-        // The integrity failures, answered above.
+        // The integrity failures and the client's own keys, answered above.
+        | keys::Error::CustomerKeyMissing
+        | keys::Error::CustomerKeySuperfluous
+        | keys::Error::CustomerKeyWrong
         | keys::Error::UnknownLabel { .. }
         | keys::Error::InvalidCiphertext { .. }
         | keys::Error::WrongContext { .. }

@@ -18,11 +18,14 @@ use s3s::{S3Request, S3Response};
 use super::check::shown_checksum;
 use super::error::chain;
 use super::head_object::content_range;
-use super::object::{Stored, Wanted};
+use super::object::{Found, Stored, Wanted};
+use super::part_number::{self, Part};
+use super::protection::Opener;
 use super::{Error, Gateway, headers};
 use crate::backend::{Body, ByteRange, ObjectAnswer, ObjectName, Select};
 use crate::crypto::ObjectKeys;
 use crate::format::{Footer, ReadPlan, Suffix, layout};
+use crate::keys;
 use crate::stream::{self, OpenedBody};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,27 +37,43 @@ const BUFFERED_MAX: u64 = 256 * 1024;
 
 impl Gateway {
     pub(super) async fn get_and_open(&self, req: S3Request<GetObjectInput>) -> Result<S3Response<GetObjectOutput>, Error> {
+        let own = Opener::of_read(&req.headers, &req.extensions)?;
         let read = Read {
             gateway: self,
             object: ObjectName { bucket: req.input.bucket, key: req.input.key },
             version_id: req.input.version_id,
+            own: own.as_ref(),
             conditions: headers::for_read(&req.headers, &req.extensions)?,
             guards: headers::guards(&req.headers, &req.extensions),
             wanted: Wanted::new(req.input.range.as_ref()),
             if_range: headers::if_range(&req.headers),
+            part: part_number::asked(req.input.part_number, req.input.range.is_some())?,
             checksum_wanted: req.input.checksum_mode.as_ref().is_some_and(|mode| mode.as_str() == "ENABLED"),
         };
         let opened = read.run().await?;
-        let mut shown = headers::for_client_object(opened.headers);
+        let mut shown = opened.headers;
         headers::drop_overridden(&mut shown, &req.uri);
         shown.extend(opened.checksum);
         let output = GetObjectOutput {
-            content_length: Some(i64::try_from(opened.body.left).map_err(|_| Error::Internal("length does not fit"))?),
+            content_length: Some(i64::try_from(opened.length).map_err(|_| Error::Internal("length does not fit"))?),
             content_range: opened.range.map(|(first, last)| content_range(first, last, opened.plain_len)),
-            body: Some(StreamingBlob::new(opened.body)),
+            body: Some(opened.body),
             ..GetObjectOutput::default()
         };
         Ok(S3Response::with_headers(output, shown))
+    }
+
+    /// The whole plaintext of an object, for a copy that is sealed anew. Its first bytes have been opened.
+    pub(super) async fn open_whole(
+        &self,
+        object: &ObjectName,
+        version_id: Option<String>,
+        conditions: HeaderMap,
+        own: Option<&Opener>,
+    ) -> Result<StreamingBlob, Error> {
+        let guards = conditions.clone();
+        let read = Read::of_range(self, object.clone(), version_id, own, conditions, guards, Wanted::Whole);
+        Ok(read.run().await?.body)
     }
 
     /// The footer of an object, opened; from the cache where it has been opened before under the same commitment and ETag.
@@ -99,6 +118,7 @@ impl Gateway {
         headers.insert(http::header::IF_MATCH, stored.etag.clone());
         let range = Some(ByteRange::Inclusive(first, last));
         let answer = self.backend.get_object(Select { object: object.clone(), version_id, headers, range }).await?;
+        // What was sealed a moment ago is sealed now, whatever else its bucket may hold.
         let again = Stored::read(&answer.headers)?;
         if again.etag != stored.etag || again.sealed_len != stored.sealed_len {
             return Err(Error::Integrity("the object changed between two requests".into()));
@@ -109,24 +129,33 @@ impl Gateway {
 
 /// One GetObject under way.
 pub(super) struct Read<'a> {
-    gateway: &'a Gateway,
-    object: ObjectName,
-    version_id: Option<String>,
+    pub gateway: &'a Gateway,
+    pub object: ObjectName,
+    pub version_id: Option<String>,
+    /// The client's own key.
+    own: Option<&'a Opener>,
     conditions: HeaderMap,
-    guards: HeaderMap,
+    pub guards: HeaderMap,
     wanted: Wanted,
+    /// In place of a range.
+    pub part: Option<u16>,
     /// The validator under which the range counts; otherwise the whole object is answered (RFC 9110 section 13.1.5).
     if_range: Option<String>,
-    checksum_wanted: bool,
+    pub checksum_wanted: bool,
 }
 
 /// An object whose first bytes have been opened.
 pub(super) struct Opened {
-    pub(super) headers: HeaderMap,
-    plain_len: u64,
-    pub(super) range: Option<(u64, u64)>,
-    checksum: Vec<(HeaderName, HeaderValue)>,
-    pub(super) body: PlainBody,
+    /// As the client sees them, but for lengths and checksums.
+    pub headers: HeaderMap,
+    /// Bytes of the whole plaintext.
+    pub plain_len: u64,
+    /// First and last byte, both included, where not simply everything is answered.
+    pub range: Option<(u64, u64)>,
+    pub checksum: Vec<(HeaderName, HeaderValue)>,
+    /// Bytes of the answer.
+    pub length: u64,
+    pub body: StreamingBlob,
 }
 
 impl<'a> Read<'a> {
@@ -135,82 +164,109 @@ impl<'a> Read<'a> {
         gateway: &'a Gateway,
         object: ObjectName,
         version_id: Option<String>,
+        own: Option<&'a Opener>,
         conditions: HeaderMap,
         guards: HeaderMap,
         wanted: Wanted,
     ) -> Self {
-        Self { gateway, object, version_id, conditions, guards, wanted, if_range: None, checksum_wanted: false }
+        let (part, if_range, checksum_wanted) = (None, None, false);
+        Self { gateway, object, version_id, own, conditions, guards, wanted, part, if_range, checksum_wanted }
     }
 }
 
 impl Read<'_> {
-    pub(super) async fn run(self) -> Result<Opened, Error> {
-        let (headers, mut body) = self.ask().await?;
-        let stored = Stored::read(&headers)?;
+    pub(super) async fn run(&self) -> Result<Opened, Error> {
+        let (headers, body) = self.ask().await?;
+        match self.gateway.found(&self.object.bucket, &headers)? {
+            Found::Plain(_) if self.own.is_some() => Err(keys::Error::CustomerKeySuperfluous.into()),
+            Found::Sealed(stored) => self.open(headers, body, &stored).await,
+            Found::Plain(plain) => self.pass_on(headers, body, &plain).await,
+        }
+    }
+
+    /// The range that counts, by the validator that came with it.
+    pub fn wanted(&self, answer: &HeaderMap) -> Wanted {
+        let outdated = self.if_range.as_ref().is_some_and(|validator| !is_current(validator, answer));
+        if outdated { Wanted::Whole } else { self.wanted }
+    }
+
+    async fn open(&self, headers: HeaderMap, mut body: Option<Body>, stored: &Stored) -> Result<Opened, Error> {
         let span = if body.is_some() { sent_span(&headers) } else { None };
-        let keys = Arc::new(self.gateway.keys.open(&self.object.bucket, &self.object.key, &stored.envelope).await?);
-        let outdated = self.if_range.as_ref().is_some_and(|validator| !is_current(validator, &headers));
-        let wanted = if outdated { Wanted::Whole } else { self.wanted };
-        let range = wanted.within(stored.plain_len)?;
+        let keys = Arc::new(self.gateway.keys.open_with(stored.at(&self.object, self.own)).await?);
+        let mut range = self.wanted(&headers).within(stored.plain_len)?;
+        let mut shown = headers::for_client_object(headers);
+        self.gateway.announce(&mut shown, &stored.envelope, self.own.map(Opener::md5));
 
         let mut checksum = Vec::new();
         let plan = if stored.envelope.flags().multipart {
-            let footer = self.footer(&stored, &keys).await?;
-            if self.checksum_wanted && range.is_none() {
+            let footer = self.footer(stored, &keys).await?;
+            if self.checksum_wanted && range.is_none() && self.part.is_none() {
                 checksum = shown_checksum(&footer);
             }
-            self.multipart_plan(&stored, &footer, range).await?
+            if let Some(number) = self.part {
+                let part = Part::of_multipart(number, &footer)?;
+                part.show_count(&mut shown);
+                range = part.span;
+                if self.checksum_wanted {
+                    checksum = part.checksum;
+                }
+                if range.is_none() {
+                    let (length, body) = (0, StreamingBlob::from_bytes(Bytes::new()));
+                    return Ok(Opened { headers: shown, plain_len: stored.plain_len.get(), range, checksum, length, body });
+                }
+            }
+            self.multipart_plan(stored, &footer, range).await?
         } else {
             if self.checksum_wanted && range.is_none() {
                 let footer = if stored.sealed_len.get() <= BUFFERED_MAX && span == Some((0, stored.sealed_len.get())) {
                     let whole = collect(body.take().ok_or(Error::Internal("no body"))?, stored.sealed_len.get()).await?;
-                    let footer = footer_of_whole(&whole, &stored, &keys)?;
+                    let footer = footer_of_whole(&whole, stored, &keys)?;
                     body = Some(futures::stream::iter([Ok(whole)]).boxed());
                     Arc::new(footer)
                 } else {
-                    self.footer(&stored, &keys).await?
+                    self.footer(stored, &keys).await?
                 };
                 checksum = shown_checksum(&footer);
             }
-            ReadPlan::single(stored.plain_len, range)?
+            let plan = ReadPlan::single(stored.plain_len, range)?;
+            if let Some(number) = self.part {
+                // Read as the whole that it is, and shown as the part that was asked for.
+                range = Part::of_single(number, stored.plain_len)?.span;
+            }
+            plan
         };
 
         let sealed = plan.sealed();
         let body = match (body, span) {
             (Some(body), Some((start, end))) if start == sealed.start && end >= sealed.end => body,
-            _ => self.fetch(&stored, sealed.start, sealed.end - 1).await?,
+            _ => self.fetch(stored, sealed.start, sealed.end - 1).await?,
         };
         let opened = stream::open_object(TakeThenDrain::new(body, sealed.end - sealed.start), keys, plan);
-        Ok(Opened {
-            headers,
-            plain_len: stored.plain_len.get(),
-            range,
-            checksum,
-            body: PlainBody::begin(opened, &self.object).await?,
-        })
+        let body = PlainBody::begin(opened, &self.object).await?;
+        let (length, body) = (body.left, StreamingBlob::new(body));
+        Ok(Opened { headers: shown, plain_len: stored.plain_len.get(), range, checksum, length, body })
     }
 
     /// The first request: the answer's headers, and its body if it had to have one.
     async fn ask(&self) -> Result<(HeaderMap, Option<Body>), Error> {
         let range = match self.wanted {
+            // Where a part lies is in the footer, and where the last bytes lie follows from the length.
+            _ if self.part.is_some() => return self.ask_head().await,
+            Wanted::Suffix(_) => return self.ask_head().await,
             Wanted::Whole => None,
             Wanted::Span(first, last) => Some(guess_single(first, last)),
-            // Where the last bytes lie follows from the length alone.
-            Wanted::Suffix(_) => {
-                let answer = self.gateway.backend.head_object(self.select(None)).await?;
-                return Ok((answer.headers, None));
-            }
         };
         match self.gateway.backend.get_object(self.select(range)).await {
             Ok(ObjectAnswer { headers, body }) => Ok((headers, Some(body))),
-            // Beyond the end of the sealed object is beyond the end of the plaintext; only its length is missing in the answer.
-            Err(crate::backend::Error::Refused(refusal)) if refusal.status == 416 => {
-                let answer = self.gateway.backend.head_object(self.select(None)).await?;
-                let stored = Stored::read(&answer.headers)?;
-                Err(Error::InvalidRange { plain_len: stored.plain_len.get() })
-            }
+            // Beyond the end of the sealed object is beyond the end of its plaintext; only the length is missing in the answer. And an
+            // object that is not sealed may still have the bytes.
+            Err(crate::backend::Error::Refused(refusal)) if refusal.status == 416 => self.ask_head().await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    async fn ask_head(&self) -> Result<(HeaderMap, Option<Body>), Error> {
+        Ok((self.gateway.head_with_words(self.select(None)).await?, None))
     }
 
     fn select(&self, range: Option<ByteRange>) -> Select {
@@ -252,7 +308,7 @@ fn guess_single(first: u64, last: Option<u64>) -> ByteRange {
 }
 
 /// The sealed bytes that an answer carries: from, and until (not included).
-fn sent_span(headers: &HeaderMap) -> Option<(u64, u64)> {
+pub(super) fn sent_span(headers: &HeaderMap) -> Option<(u64, u64)> {
     if let Some(range) = headers.get(http::header::CONTENT_RANGE) {
         let (first, last) = range.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?.0.split_once('-')?;
         return Some((first.parse().ok()?, last.parse::<u64>().ok()?.checked_add(1)?));
@@ -276,7 +332,7 @@ fn footer_of_whole(whole: &Bytes, stored: &Stored, keys: &ObjectKeys) -> Result<
 }
 
 /// Exactly that many bytes of a body, in one piece.
-async fn collect(mut body: Body, length: u64) -> Result<Bytes, Error> {
+pub(super) async fn collect(mut body: Body, length: u64) -> Result<Bytes, Error> {
     let length = usize::try_from(length).map_err(|_| Error::Internal("length does not fit"))?;
     let broken = |e: BoxError| Error::Backend(crate::backend::Error::Unreachable(e));
     let mut all = BytesMut::with_capacity(length);
@@ -293,13 +349,13 @@ async fn collect(mut body: Body, length: u64) -> Result<Bytes, Error> {
 }
 
 /// The first so many bytes of a body. What follows is read and dropped, so that the connection can be used again.
-struct TakeThenDrain {
+pub(super) struct TakeThenDrain {
     body: Option<Body>,
     left: u64,
 }
 
 impl TakeThenDrain {
-    fn new(body: Body, left: u64) -> Self {
+    pub fn new(body: Body, left: u64) -> Self {
         Self { body: Some(body), left }
     }
 }
@@ -336,11 +392,6 @@ pub(super) struct PlainBody {
 }
 
 impl PlainBody {
-    /// Bytes to come.
-    pub(super) fn left(&self) -> u64 {
-        self.left
-    }
-
     async fn begin(mut rest: OpenedBody, object: &ObjectName) -> Result<Self, Error> {
         let left = rest.plain_len().get();
         let first = match rest.next().await {

@@ -1,9 +1,11 @@
 //! ListObjects and ListObjectsV2: the store's page with plaintext sizes and marked ETags.
 //!
-//! One request per page, whatever its length: the size law has an inverse (FORMAT section 8), so no object needs to be looked at.
+//! One request per page, whatever its length: the size law has an inverse (FORMAT section 8), so no object needs to be looked at. Only in
+//! buckets that may hold plaintext a size can mean two things; there each doubtful entry is looked at once.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
     CommonPrefix, ETag, EncodingType, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Object,
@@ -11,9 +13,8 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response};
 
-use super::{Error, Gateway, headers};
+use super::{Error, Gateway, headers, read_through};
 use crate::backend::{ListEntry, ListQuery, Listing, Paging};
-use crate::format::SealedLen;
 
 /// What S3 leaves as it is with `encoding-type=url`.
 const KEPT_PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'*').remove(b'/');
@@ -30,8 +31,9 @@ impl Gateway {
             headers: headers::guards(&req.headers, &req.extensions),
             paging: Paging::V1 { marker: asked.marker.clone() },
         };
+        let guards = query.headers.clone();
         let page = self.list_visible(query).await?;
-        let (headers, shown) = show(page, names);
+        let (headers, shown) = self.show(&asked.bucket, &guards, page, names).await?;
         let output = ListObjectsOutput {
             name: Some(asked.bucket),
             prefix: Some(names.show(&asked.prefix.unwrap_or_default())),
@@ -40,7 +42,7 @@ impl Gateway {
             is_truncated: Some(shown.is_truncated),
             contents: Some(shown.contents),
             common_prefixes: Some(shown.common_prefixes),
-            delimiter: asked.delimiter.as_deref().map(|d| names.show(d)),
+            delimiter: asked.delimiter.as_deref().filter(|d| !d.is_empty()).map(|d| names.show(d)),
             next_marker: shown.next.as_deref().map(|m| names.show(m)),
             encoding_type: asked.encoding_type,
             ..ListObjectsOutput::default()
@@ -63,9 +65,10 @@ impl Gateway {
                 fetch_owner: asked.fetch_owner,
             },
         };
+        let guards = query.headers.clone();
         let page = self.list_visible(query).await?;
         let key_count = page.key_count;
-        let (headers, shown) = show(page, names);
+        let (headers, shown) = self.show(&asked.bucket, &guards, page, names).await?;
         let counted = i32::try_from(shown.contents.len() + shown.common_prefixes.len()).ok();
         let output = ListObjectsV2Output {
             name: Some(asked.bucket),
@@ -75,7 +78,7 @@ impl Gateway {
             is_truncated: Some(shown.is_truncated),
             contents: Some(shown.contents),
             common_prefixes: Some(shown.common_prefixes),
-            delimiter: asked.delimiter.as_deref().map(|d| names.show(d)),
+            delimiter: asked.delimiter.as_deref().filter(|d| !d.is_empty()).map(|d| names.show(d)),
             continuation_token: asked.continuation_token,
             next_continuation_token: shown.next,
             start_after: asked.start_after.as_deref().map(|s| names.show(s)),
@@ -83,6 +86,20 @@ impl Gateway {
             ..ListObjectsV2Output::default()
         };
         Ok(S3Response::with_headers(output, headers))
+    }
+
+    async fn show(&self, bucket: &str, guards: &HeaderMap, page: Listing, names: Names) -> Result<(HeaderMap, Shown), Error> {
+        let sizes = self
+            .shown_sizes(bucket, guards, page.entries.iter().map(|entry| read_through::Entry::new(entry, None)).collect())
+            .await?;
+        let shown = Shown {
+            contents: page.entries.into_iter().zip(sizes).map(|(entry, size)| show_entry(entry, &size, names)).collect(),
+            common_prefixes: common_prefixes(&page.common_prefixes, names),
+            is_truncated: page.is_truncated,
+            next: page.next,
+            max_keys: page.max_keys,
+        };
+        Ok((headers::for_client(page.headers), shown))
     }
 }
 
@@ -93,7 +110,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(asked: Option<&EncodingType>) -> Result<Self, Error> {
+    pub fn new(asked: Option<&EncodingType>) -> Result<Self, Error> {
         match asked.map(EncodingType::as_str) {
             None => Ok(Self { encoded: false }),
             Some("url") => Ok(Self { encoded: true }),
@@ -101,8 +118,9 @@ impl Names {
         }
     }
 
-    pub(super) fn show(self, name: &str) -> String {
-        if self.encoded { utf8_percent_encode(name, KEPT_PLAIN).to_string().replace("%20", "+") } else { name.to_owned() }
+    pub fn show(self, name: &str) -> String {
+        // A space is %20 and not +: readers of forms take both, readers of plain percent-encoding this one alone.
+        if self.encoded { utf8_percent_encode(name, KEPT_PLAIN).to_string() } else { name.to_owned() }
     }
 }
 
@@ -114,25 +132,19 @@ struct Shown {
     max_keys: Option<i32>,
 }
 
-fn show(page: Listing, names: Names) -> (http::HeaderMap, Shown) {
-    let shown = Shown {
-        contents: page.entries.into_iter().map(|entry| show_entry(entry, names)).collect(),
-        common_prefixes: page.common_prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(names.show(prefix)) }).collect(),
-        is_truncated: page.is_truncated,
-        next: page.next,
-        max_keys: page.max_keys,
-    };
-    (headers::for_client(page.headers), shown)
+pub(super) fn common_prefixes(prefixes: &[String], names: Names) -> Vec<CommonPrefix> {
+    prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(names.show(prefix)) }).collect()
 }
 
-fn show_entry(entry: ListEntry, names: Names) -> Object {
+pub(super) fn show_entry(entry: ListEntry, shown: &read_through::Shown, names: Names) -> Object {
+    let etag = |tag: String| if shown.is_plaintext { tag.trim_matches('"').to_owned() } else { headers::mark_etag_text(&tag) };
     Object {
         key: Some(names.show(&entry.key)),
-        size: entry.sealed_size.map(shown_size),
-        e_tag: entry.etag.map(|tag| ETag::Strong(headers::mark_etag_text(&tag))),
+        size: shown.size,
+        e_tag: entry.etag.map(|tag| ETag::Strong(etag(tag))),
         last_modified: entry.last_modified.and_then(timestamp),
         storage_class: entry.storage_class.map(ObjectStorageClass::from),
-        owner: entry.owner.map(|owner| Owner { id: owner.id, display_name: owner.display_name }),
+        owner: entry.owner.map(show_owner),
         restore_status: entry.restore.map(|state| RestoreStatus {
             is_restore_in_progress: state.in_progress,
             restore_expiry_date: state.expiry.and_then(timestamp),
@@ -141,11 +153,8 @@ fn show_entry(entry: ListEntry, names: Names) -> Object {
     }
 }
 
-/// The plaintext size; a size that no sealed object has is shown as it is (FORMAT section 8).
-fn shown_size(stored: i64) -> i64 {
-    let plain =
-        u64::try_from(stored).ok().and_then(|len| SealedLen::new(len).plain()).and_then(|len| i64::try_from(len.get()).ok());
-    plain.unwrap_or(stored)
+pub(super) fn show_owner(owner: crate::backend::Owner) -> Owner {
+    Owner { id: owner.id, display_name: owner.display_name }
 }
 
 pub(super) fn timestamp((secs, nanos): (i64, u32)) -> Option<Timestamp> {
@@ -158,19 +167,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_encoded_as_s3_does() {
+    fn names_are_encoded_for_every_reader() {
         let names = Names { encoded: true };
-        assert_eq!(names.show("a b+c%d/é*~"), "a+b%2Bc%25d/%C3%A9*%7E");
+        assert_eq!(names.show("a b+c%d/é*~"), "a%20b%2Bc%25d/%C3%A9*%7E");
         assert_eq!(Names { encoded: false }.show("a b"), "a b");
         assert!(Names::new(Some(&EncodingType::from("xml".to_owned()))).is_err());
-    }
-
-    #[test]
-    fn sizes_are_those_of_the_plaintext() {
-        assert_eq!(shown_size(240), 0);
-        assert_eq!(shown_size(241), 1);
-        assert_eq!(shown_size(65776), 65536);
-        assert_eq!(shown_size(17), 17);
-        assert_eq!(shown_size(-1), -1);
     }
 }

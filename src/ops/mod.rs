@@ -4,8 +4,12 @@
 //! in S3's words what happened. This room never sees a socket, and never lets a byte through that `stream` did not seal or open.
 //! FORMAT section 9 holds the rules that reading obeys.
 
+mod access;
+mod attributes;
 mod buckets;
 mod check;
+mod copy_object;
+mod copy_source;
 mod delete;
 mod error;
 mod footers;
@@ -13,9 +17,13 @@ mod get_object;
 mod head_object;
 mod headers;
 mod list;
+mod list_versions;
 pub mod multipart;
 mod object;
+mod part_number;
+mod protection;
 mod put_object;
+mod read_through;
 mod received;
 mod state;
 mod visible;
@@ -25,15 +33,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput, DeleteObjectInput,
-    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetObjectInput, GetObjectOutput, HeadObjectInput,
-    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
+    CopyObjectInput, CopyObjectOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput,
+    DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetObjectAttributesInput,
+    GetObjectAttributesOutput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
+    ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput, ListObjectVersionsOutput,
     ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
     PutObjectInput, PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
-pub use check::verify_document;
+pub use access::{Access, AccessRules};
+pub use check::{trailer_value_len, verify_document};
 pub use error::{Error, chain};
 pub use footers::Footers;
 pub use multipart::Multipart;
@@ -52,17 +62,26 @@ pub struct Gateway {
     keys: Arc<Keys>,
     footers: Arc<Footers>,
     multipart: Arc<Multipart>,
+    access: Arc<AccessRules>,
 }
 
 impl Gateway {
+    /// Every bucket is [`Access::Encrypted`].
     pub fn new(backend: S3Backend, keys: Arc<Keys>, footers: Arc<Footers>) -> Self {
-        Self { backend, keys, footers, multipart: Arc::default() }
+        Self { backend, keys, footers, multipart: Arc::default(), access: Arc::default() }
     }
 
     /// With the settings and the memory of uploads in parts that all workers share.
     #[must_use]
     pub fn with_multipart(mut self, multipart: Arc<Multipart>) -> Self {
         self.multipart = multipart;
+        self
+    }
+
+    /// The same with buckets that may hold plaintext.
+    #[must_use]
+    pub fn with_access(mut self, access: Arc<AccessRules>) -> Self {
+        self.access = access;
         self
     }
 }
@@ -80,6 +99,10 @@ impl S3 for Gateway {
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         self.head(req).await.map_err(Error::into_s3)
+    }
+
+    async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+        self.copy(req).await.map_err(Error::into_s3)
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
@@ -144,5 +167,19 @@ impl S3 for Gateway {
 
     async fn delete_bucket(&self, req: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
         self.remove_bucket(req).await.map_err(Error::into_s3)
+    }
+
+    async fn list_object_versions(
+        &self,
+        req: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        self.list_versions(req).await.map_err(Error::into_s3)
+    }
+
+    async fn get_object_attributes(
+        &self,
+        req: S3Request<GetObjectAttributesInput>,
+    ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
+        self.attributes(req).await.map_err(Error::into_s3)
     }
 }

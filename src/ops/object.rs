@@ -4,7 +4,10 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use http::{HeaderMap, HeaderValue};
 
 use super::Error;
+use super::protection::Opener;
+use crate::backend::ObjectName;
 use crate::format::{self, Envelope, PlainLen, SealedLen};
+use crate::keys;
 
 /// A stored object as its headers show it: the envelope is well formed and the length is one that the format can have.
 pub struct Stored {
@@ -30,6 +33,38 @@ impl Stored {
         let etag = headers.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
         Ok(Self { envelope, sealed_len, plain_len, etag })
     }
+
+    /// What is needed to ask for its keys, at the place where it was found.
+    pub fn at<'a>(&'a self, object: &'a ObjectName, own: Option<&'a Opener>) -> keys::Stored<'a> {
+        let customer = own.map(|own| &own.key);
+        keys::Stored { bucket: &object.bucket, key: &object.key, envelope: &self.envelope, customer }
+    }
+}
+
+/// An object of a bucket that may hold plaintext, which has no envelope.
+pub struct Unsealed {
+    pub len: u64,
+    /// The store's own ETag, quotes included.
+    pub etag: HeaderValue,
+}
+
+impl Unsealed {
+    /// Reads the headers of an answer to GetObject (whole or ranged) or HeadObject.
+    ///
+    /// # Errors
+    /// `Internal` when the store leaves out what every object has.
+    pub fn read(headers: &HeaderMap) -> Result<Self, Error> {
+        let len = total_len(headers).ok_or(Error::Internal("the store did not say how long the object is"))?;
+        let etag = headers.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
+        Ok(Self { len, etag })
+    }
+}
+
+/// What lies in the store under a name.
+pub enum Found {
+    Sealed(Stored),
+    /// Only in a bucket that may hold such objects.
+    Plain(Unsealed),
 }
 
 /// The whole object's length: the total of a Content-Range, otherwise the Content-Length.
@@ -64,7 +99,11 @@ impl Wanted {
     /// # Errors
     /// `InvalidRange` when no byte of the object is asked for (FORMAT section 9, rule 5).
     pub fn within(self, plain_len: PlainLen) -> Result<Option<(u64, u64)>, Error> {
-        let len = plain_len.get();
+        self.within_bytes(plain_len.get())
+    }
+
+    /// The same for an object that is not sealed.
+    pub fn within_bytes(self, len: u64) -> Result<Option<(u64, u64)>, Error> {
         let refuse = Error::InvalidRange { plain_len: len };
         match self {
             Self::Whole => Ok(None),

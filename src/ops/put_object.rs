@@ -20,16 +20,25 @@ impl Gateway {
         let length = PlainLen::new(length).filter(|length| length.get() <= LARGE_PLAIN_MAX).ok_or(Error::EntityTooLarge)?;
         self.multipart.place.admit(&req.input.bucket, &req.input.key)?;
         let check = BodyCheck::new(&req.headers, req.trailing_headers)?;
+        if !check.is_declared() && req.headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-")) {
+            return Err(Error::InvalidRequest(
+                "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
+            ));
+        }
         let verified = check.verified();
+        let wanted = self.protection(&req.headers, &req.extensions)?;
         if length.get() > self.multipart.put_max {
             let object = ObjectName { bucket: req.input.bucket, key: req.input.key };
             let plain = req.input.body.ok_or(Error::MissingContentLength)?;
-            let completed = self.put_large(object, &req.headers, &req.extensions, plain, length, check).await?;
-            return Ok(shown_put(completed.headers, Some(completed.etag), &verified));
+            let (completed, envelope) =
+                self.put_large(object, &req.headers, &req.extensions, &wanted, plain, length, check).await?;
+            let mut shown = shown_put(completed.headers, Some(completed.etag), &verified);
+            self.announce(&mut shown.headers, &envelope, wanted.customer_md5());
+            return Ok(shown);
         }
 
-        let fresh = self.keys.fresh(&req.input.bucket, &req.input.key, Layout::Single).await?;
-        let sent = headers::for_write(&req.headers, &req.extensions, &fresh.envelope.encode())?;
+        let fresh = self.keys.fresh_with(&wanted.choice, &req.input.bucket, &req.input.key, Layout::Single).await?;
+        let sent = headers::for_write(&req.headers, &req.extensions, &fresh.envelope.encode(), &wanted)?;
         let plain = req.input.body.unwrap_or_else(|| s3s::dto::StreamingBlob::from_bytes(bytes::Bytes::new()));
         let body = stream::seal_object(plain, fresh.keys, length, Box::new(check));
         let outcome = body.outcome();
@@ -44,7 +53,9 @@ impl Gateway {
         if !answer.headers.contains_key(http::header::ETAG) {
             return Err(Error::Internal("the store gave no ETag"));
         }
-        Ok(shown_put(answer.headers, None, &verified))
+        let mut shown = shown_put(answer.headers, None, &verified);
+        self.announce(&mut shown.headers, &fresh.envelope, wanted.customer_md5());
+        Ok(shown)
     }
 }
 

@@ -24,6 +24,9 @@ pub enum BodyFault {
     /// An aws-chunked body ended after its last data, but without the empty chunk that has to end it.
     #[error("the aws-chunked body ended without its final chunk")]
     FinalChunkMissing,
+    /// A form went on after its file, so that the file is not as long as the rest of the form said.
+    #[error("the form goes on after its file")]
+    FormGoesOn,
 }
 
 impl BodyFault {
@@ -32,6 +35,10 @@ impl BodyFault {
     pub fn to_s3_error(self) -> S3Error {
         match self {
             Self::Short | Self::Framing | Self::FinalChunkMissing => incomplete_body(),
+            Self::FormGoesOn => S3Error::with_message(
+                S3ErrorCode::MalformedPOSTRequest,
+                "The file has to be the last field of the form, and nothing may follow the closing boundary.",
+            ),
             Self::Idle => S3Error::with_message(
                 S3ErrorCode::RequestTimeout,
                 "Your socket connection to the server was not read from or written to within the timeout period.",
@@ -101,6 +108,7 @@ mod tests {
         type Upload = UploadStreamError;
         let cases: Vec<(s3s::StdError, &str, u16)> = vec![
             (Box::new(BodyFault::Short), "IncompleteBody", 400),
+            (Box::new(BodyFault::FormGoesOn), "MalformedPOSTRequest", 400),
             (Box::new(Upload::Underlying(Box::new(BodyFault::Short))), "IncompleteBody", 400),
             (Box::new(Upload::Underlying(Box::new(BodyFault::Idle))), "RequestTimeout", 400),
             (Box::new(Upload::Sha256Mismatch), "XAmzContentSHA256Mismatch", 400),

@@ -4,6 +4,7 @@ import base64
 import hashlib
 
 import pytest
+import requests
 from botocore.httpchecksum import _CHECKSUM_CLS
 from kit import raw
 from kit.data import payload
@@ -101,3 +102,15 @@ def test_wrong_checksum_keeps_the_old_object(site, bucket):
     old = site.s3.put_object(Bucket=bucket, Key="k", Body=payload(1000))
     assert error(site.s3.put_object, Bucket=bucket, Key="k", Body=BODY, ChecksumSHA256=raw.b64digest("sha256", b"no")) == (400, "BadDigest")
     assert site.s3.get_object(Bucket=bucket, Key="k", IfMatch=old["ETag"])["Body"].read() == payload(1000)
+
+
+def test_checksum_in_a_presigned_url_is_ignored(site, bucket):
+    """S3 ignores it: SDKs put the checksum of an empty body there, since they do not know the body when they make the URL."""
+    query = {"x-amz-checksum-crc32": "AAAAAA==", "x-amz-sdk-checksum-algorithm": "CRC32"}
+    answer = requests.put(raw.presign(site, "PUT", bucket, "k", query=query), data=BODY, timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert site.s3.get_object(Bucket=bucket, Key="k")["Body"].read() == BODY
+    # A signed header is meant.
+    headers = {"x-amz-checksum-crc32": "AAAAAA=="}
+    answer = requests.put(raw.presign(site, "PUT", bucket, "k", headers=headers), data=BODY, headers=headers, timeout=30)
+    assert answer.status_code == 400 and b"<Code>BadDigest</Code>" in answer.content, answer.text

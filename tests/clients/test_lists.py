@@ -72,7 +72,15 @@ def test_encoding_type(site, bucket, query):
     assert answer.status == 200 and b"<EncodingType>url</EncodingType>" in answer.body
     keys = [part.split(b"</Key>")[0].decode() for part in answer.body.split(b"<Key>")[1:]]
     assert {urllib.parse.unquote_plus(key) for key in keys} == set(KEYS + ODD_KEYS)
+    assert {urllib.parse.unquote(key) for key in keys} == set(KEYS + ODD_KEYS)
     assert any("%2B" in key for key in keys) and not any("x+y" in key for key in keys)
+
+
+@pytest.mark.parametrize("version", ["list_objects", "list_objects_v2"])
+def test_empty_delimiter_is_none(site, bucket, version):
+    site.s3.put_object(Bucket=bucket, Key="a/b", Body=b"")
+    page = getattr(site.s3, version)(Bucket=bucket, Delimiter="")
+    assert "Delimiter" not in page and [entry["Key"] for entry in page["Contents"]] == ["a/b"]
 
 
 def test_owner_and_storage_class(site, bucket):

@@ -27,6 +27,14 @@ def test_health_and_metrics(site, bucket):
     metrics = requests.get(f"{site.admin}/metrics", timeout=5)
     assert metrics.status_code == 200 and "# TYPE" in metrics.text
     assert CLIENT[1] not in metrics.text
+    # How often keys were asked for, and that the object that was just written had one.
+    counted = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in metrics.text.splitlines() if line and line[0] != "#"}
+    assert counted['ciphergate_key_calls_total{call="generate"}'] >= 1
+    assert counted['ciphergate_keys_used_total{use="seal"}'] >= 1
+    site.s3.get_object(Bucket=bucket, Key="k")["Body"].read()
+    more = requests.get(f"{site.admin}/metrics", timeout=5).text
+    opened = float(more.split('ciphergate_keys_used_total{use="open"} ')[1].split("\n")[0])
+    assert opened >= counted.get('ciphergate_keys_used_total{use="open"}', 0) + 1
     # They are on the listener for operators only: on the other one these are bucket names, and nobody is let in without a signature.
     assert requests.get(f"{site.endpoint}/metrics", timeout=5).status_code == 403
 
@@ -99,6 +107,28 @@ def test_stop_lets_transfers_end(sites, backend_kind):
         sites.forget(site)
         site.s3 = sites.get(backend_kind).s3
         assert site.s3.get_object(Bucket=bucket, Key="k")["Body"].read() == body
+
+
+def test_a_stop_first_turns_readiness(sites):
+    """With a drain delay, load balancers see "not ready" while requests are still served on new connections."""
+    site = sites.start("embedded", name="drain", config="[server]\ndrain_delay_secs = 3\n")
+    with fresh_bucket(site) as bucket:
+        site.s3.put_object(Bucket=bucket, Key="k", Body=payload(1000))
+        stopper = threading.Thread(target=site.gateway.stop, args=(20,))
+        stopper.start()
+        until = time.monotonic() + 2
+        while requests.get(f"{site.admin}/readyz", timeout=5).status_code == 200:
+            assert time.monotonic() < until, "still ready"
+            time.sleep(0.05)
+        assert requests.get(f"{site.admin}/livez", timeout=5).status_code == 200
+        # A new client, so a new connection.
+        assert site.client().get_object(Bucket=bucket, Key="k")["Body"].read() == payload(1000)
+        stopper.join(20)
+        assert not site.gateway.alive()
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", site.gateway.port), 1)
+        sites.forget(site)
+        site.s3 = sites.get("embedded").s3
 
 
 def test_killed_in_the_middle(sites, backend_kind):

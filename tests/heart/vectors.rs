@@ -47,7 +47,7 @@ fn suite(value: &Value) -> Suite {
 }
 
 fn flags_of(byte: u64) -> EnvelopeFlags {
-    EnvelopeFlags { multipart: byte & 1 != 0, shared: byte & 2 != 0, hashed_context: byte & 4 != 0 }
+    EnvelopeFlags { multipart: byte & 1 != 0, shared: byte & 2 != 0, hashed_context: byte & 4 != 0, customer: byte & 8 != 0 }
 }
 
 fn envelope(suite: Suite, flags: EnvelopeFlags) -> (Envelope, ObjectKeys) {
@@ -287,6 +287,52 @@ fn keys_json() -> Value {
     })
 }
 
+/// Envelopes of a client's own key, and those that are nearly such.
+fn customer_json() -> Value {
+    let wrap = |suite: Suite, layout: Layout| {
+        let input = WrapInput::customer(&kek(0), suite, layout, ascending(0x40), SCOPE, KEY);
+        Envelope::wrap(&kek(0), input, &data_key(0x20)).unwrap().0
+    };
+    let envelopes = SUITES.into_iter().flat_map(|suite| {
+        [Layout::Single, Layout::Multipart].map(|layout| {
+            let envelope = wrap(suite, layout);
+            let bytes = envelope.to_bytes();
+            json!({
+                "suite": suite.byte(),
+                "flags": bytes[2],
+                "check": HEXLOWER.encode(envelope.kms_blob()),
+                "wrapped": HEXLOWER.encode(&bytes[73..121]),
+                "bytes": HEXLOWER.encode(&bytes),
+                "text": envelope.encode(),
+                "sha256": sha256(&bytes),
+            })
+        })
+    });
+    let broken = |name: &str, input: WrapInput<'_>| {
+        let text = Envelope::wrap(&kek(0), input, &data_key(0x20)).unwrap().0.encode();
+        json!({ "name": name, "text": text })
+    };
+    let right = || WrapInput::customer(&kek(0), Suite::ChaCha20Poly1305, Layout::Single, ascending(0x40), SCOPE, KEY);
+    let with_flags = |byte: u64| WrapInput { flags: flags_of(byte), ..right() };
+    let cut = |len: usize| WrapInput { kms_blob: right().kms_blob.repeat(2)[..len].to_vec(), ..right() };
+    json!({
+        "customer_key": HEXLOWER.encode(&ascending::<32>(0)),
+        "dek": HEXLOWER.encode(&ascending::<32>(0x20)),
+        "salt": HEXLOWER.encode(&ascending::<32>(0x40)),
+        "scope": SCOPE,
+        "key": KEY,
+        "envelopes": envelopes.collect::<Vec<_>>(),
+        "broken": [
+            broken("also-shared", with_flags(10)),
+            broken("also-hashed", with_flags(12)),
+            broken("label-of-another", WrapInput { label: Label::new(LABEL).unwrap(), ..right() }),
+            broken("no-check", cut(0)),
+            broken("check-one-byte-short", cut(15)),
+            broken("check-one-byte-long", cut(17)),
+        ],
+    })
+}
+
 fn upload_name() -> UploadName {
     UploadName { bucket: SCOPE.into(), key: KEY.into(), upload_id: "upload-1".into() }
 }
@@ -383,6 +429,7 @@ fn write_the_files() {
         ("uploads.json", uploads_json()),
         ("lengths.json", lengths_json()),
         ("broken.json", crate::tamper::broken_json()),
+        ("customer.json", customer_json()),
     ] {
         std::fs::write(path(name), serde_json::to_string_pretty(&value).unwrap() + "\n").unwrap();
     }
@@ -427,6 +474,40 @@ fn keys_and_envelopes_come_out_as_written() {
             assert_eq!(serde_json::to_value(context.pairs()).unwrap(), expected["key_context"]);
             assert_eq!(cache_key(parsed.label(), &context, parsed.kms_blob()).to_vec(), hex(&expected["cache_key"]));
         }
+    }
+}
+
+#[test]
+fn envelopes_of_a_clients_own_key_come_out_as_written() {
+    let file = load("customer.json");
+    assert_eq!(file, customer_json());
+    let kek = || ciphergate::crypto::KeyEncryptionKey::from_slice(&hex(&file["customer_key"])).unwrap();
+    for expected in file["envelopes"].as_array().unwrap() {
+        let envelope = Envelope::parse(expected["text"].as_str().unwrap()).unwrap();
+        assert_eq!(envelope.to_bytes(), hex(&expected["bytes"]));
+        let flags = envelope.flags();
+        assert!(flags.customer && !flags.shared && !flags.hashed_context);
+        assert_eq!(flags.multipart, expected["flags"] == 9);
+        assert!(envelope.fits_customer_key(&kek()) && !envelope.fits_customer_key(&self::kek(1)));
+        let keys = envelope.open(&kek(), SCOPE, KEY).unwrap();
+        assert_eq!(keys.commit(), *envelope.commit());
+        assert!(envelope.open(&kek(), SCOPE, "another").is_err() && envelope.open(&self::kek(1), SCOPE, KEY).is_err());
+        // One flag decides which kind of key opens it: without it, it is another envelope, which nothing opens.
+        let mut other = envelope.to_bytes();
+        other[2] &= !8;
+        let other = Envelope::from_bytes(&other).unwrap();
+        assert!(!other.fits_customer_key(&kek()) && other.open(&kek(), SCOPE, KEY).is_err());
+    }
+    let broken = file["broken"].as_array().unwrap();
+    assert_eq!(broken.len(), 6);
+    for entry in broken {
+        assert!(Envelope::parse(entry["text"].as_str().unwrap()).is_err(), "{}", entry["name"]);
+    }
+    let unaware = hex(&file["envelopes"][0]["bytes"]);
+    for flags in [16, 24, 128] {
+        let mut bytes = unaware.clone();
+        bytes[2] = flags;
+        assert!(Envelope::from_bytes(&bytes).is_err(), "flags {flags}");
     }
 }
 
@@ -547,6 +628,7 @@ fn the_files_are_the_ones_published() {
         ("uploads.json", "d591afb1e9c0bc959bcf0b67c8f9c7338c58e063aa77b055a5d4c1edb7d7d126"),
         ("lengths.json", "555a84e21590e11cdf93ecf52cef14e01b6f2028845fa6db061f4522e56ffa15"),
         ("broken.json", "bbe9a33ade223a5513465dc0b8d1da8a369cd3e800184d5449d6866abdeff169"),
+        ("customer.json", "048739dc3fece021b743ca2c423219965d1fded217d5e791ece87972bfea5c60"),
     ] {
         assert_eq!(sha256(&std::fs::read(path(name)).unwrap()), hash, "{name}");
     }
@@ -560,6 +642,21 @@ fn the_files_are_the_ones_published() {
 #[test]
 fn the_files_hold_what_the_text_prints() {
     let (keys, objects, uploads) = (load("keys.json"), load("objects.json"), load("uploads.json"));
+    let customer = |at: usize, field: &str| load("customer.json")["envelopes"][at][field].as_str().unwrap().to_owned();
+    assert_eq!(customer(0, "check"), "0b36350ed61d71ab78fc4601e156f603");
+    assert_eq!(
+        customer(0, "wrapped"),
+        "01b5448dd6541a4d77e68628d868467ff05a9ecd5fdd411e82757e0efc6886677149914183d0686afee30793b8580ecb"
+    );
+    for (at, hash) in [
+        (0, "04279cd32c2aed967907fadb8c2a24e6b38c485b615cf568dbc9e756aefe135f"),
+        (1, "8bed645dc6cb27a7d8bd364600a2ebb12b9385c027ac7dc35d8e9cb2c79de7b6"),
+        (2, "291f44deca061cf5867df5a3eb15d2c1e7c050e10a18d94c52e72cd02d430fe5"),
+        (3, "48256c0d7fe0ed1209141900cadb273ef95c989dfaafa1c0519c4bc95b69684f"),
+    ] {
+        assert_eq!(customer(at, "sha256"), hash);
+        assert_eq!(customer(at, "bytes").len(), 2 * 139);
+    }
     let suite = |byte: usize| &keys["suites"][byte - 1];
     assert_eq!(suite(1)["commit"], "1c963d9d2783bbcd4d8424671e83f31d69e7ade707cd4a7e55307c88f9133640");
     assert_eq!(suite(2)["commit"], "e8b9ef03c8a987b641e8ee24b2d43e59f91dabb9e9885eccebf560fe0bd397f0");

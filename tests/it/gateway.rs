@@ -256,7 +256,7 @@ async fn deletes_and_listings() {
         assert_eq!(head.e_tag(), object.e_tag());
     }
     let encoded = client.list_objects().bucket(&bucket).encoding_type(aws_sdk_s3::types::EncodingType::Url).send().await.unwrap();
-    assert_eq!(encoded.contents()[0].key(), Some("a+b%2Bc%25d"));
+    assert_eq!(encoded.contents()[0].key(), Some("a%20b%2Bc%25d"));
     let folders = client.list_objects_v2().bucket(&bucket).delimiter("/").send().await.unwrap();
     assert_eq!(folders.common_prefixes().iter().map(|p| p.prefix().unwrap()).collect::<Vec<_>>(), ["dir/", "x/", "zz/", "ü/"]);
     let mut pages = Vec::new();

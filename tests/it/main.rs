@@ -1,13 +1,21 @@
 //! Integration tests, in one binary: each further one would link everything again.
 
 mod cli;
+mod copy;
 mod deploy;
 mod faults;
 mod front;
 mod gateway;
+#[path = "../heart/common.rs"]
+#[allow(dead_code, reason = "the heart's tests use the rest")]
+mod heart;
 mod keyring;
 mod kit;
 mod kms;
+mod modes;
 mod multipart;
+mod parts;
+mod planted;
 mod provider_contract;
+mod sse;
 mod store;

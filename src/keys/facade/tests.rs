@@ -1,7 +1,7 @@
 use super::*;
 use crate::crypto::Suite;
 use crate::keys::rules::{BucketRule, Rule, SuiteChoice};
-use crate::keys::{Clock, Random};
+use crate::keys::{Clock, CustomerKey, Random};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -146,7 +146,7 @@ async fn a_hundred_opens_make_one_call() {
         assert_eq!(commit.unwrap(), made.keys.commit());
     }
     let stats = house.keys.stats();
-    assert_eq!(stats, Stats { generate_calls: 1, unwrap_calls: 1, failed_calls: 0, fresh: 1, opened: 100 });
+    assert_eq!(stats, Stats { generate_calls: 1, unwrap_calls: 1, fresh: 1, opened: 100, ..Stats::default() });
 }
 
 #[tokio::test]
@@ -225,4 +225,96 @@ async fn every_writing_key_is_proved_once() {
     assert!(proofs.len() == 1 && proofs[0].outcome.is_ok() && proofs[0].label == label("k1"), "{proofs:?}");
     *house.fake.broken.lock().unwrap() = Some(Error::AccessDenied { label: label("k1"), detail: String::new() });
     assert!(house.keys.prove().await[0].outcome.is_err());
+}
+
+fn customer(byte: u8) -> CustomerKey {
+    CustomerKey::new(&zeroize::Zeroizing::new(vec![byte; 32])).unwrap()
+}
+
+fn at<'a>(bucket: &'a str, key: &'a str, envelope: &'a Envelope) -> Stored<'a> {
+    Stored { bucket, key, envelope, customer: None }
+}
+
+#[tokio::test]
+async fn a_rewrapped_envelope_opens_to_the_same_keys_at_its_new_place_only() {
+    for mode in [KeyMode::PerObject, KeyMode::Shared] {
+        for layout in [Layout::Single, Layout::Multipart] {
+            let house = house(mode);
+            let made = house.keys.fresh("b", "k", layout).await.unwrap();
+            let copy = house.keys.rewrap(at("b", "k", &made.envelope), &Choice::Rule, "hashed", "l").await.unwrap();
+            // The body stays as it is, so what describes it stays; everything else is of the new place.
+            assert_eq!((copy.suite(), copy.flags().layout()), (Suite::ChaCha20Poly1305, layout));
+            assert_eq!(copy.commit(), made.envelope.commit());
+            assert!(copy.flags().hashed_context && !copy.flags().shared);
+            assert_ne!(copy.kms_blob(), made.envelope.kms_blob());
+            assert_eq!(house.keys.open("hashed", "l", &copy).await.unwrap().commit(), made.keys.commit());
+            for (bucket, key) in [("b", "k"), ("b", "l"), ("hashed", "k")] {
+                assert!(house.keys.open(bucket, key, &copy).await.is_err(), "{bucket} {key}");
+            }
+            assert!(house.keys.open("hashed", "l", &made.envelope).await.is_err());
+            // What was moved is not copied either.
+            let moved = house.keys.rewrap(at("b", "other", &made.envelope), &Choice::Rule, "b", "l").await.unwrap_err();
+            assert!(moved.is_integrity(), "{moved}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_chooses_among_configured_keys() {
+    let house = house(KeyMode::Shared);
+    assert_eq!(house.keys.label_of("old"), Some(label("old")));
+    assert_eq!(house.keys.label_of("nowhere"), None);
+    assert_eq!(house.keys.name_of(&label("old")), "old");
+    let choice = Choice::Key { label: house.keys.label_of("old"), per_object: true };
+    let made = house.keys.fresh_with(&choice, "b", "k", Layout::Single).await.unwrap();
+    assert_eq!((made.envelope.label(), made.envelope.flags().shared), (&label("old"), false));
+    house.keys.open("b", "k", &made.envelope).await.unwrap();
+    let choice = Choice::Key { label: None, per_object: true };
+    let made = house.keys.fresh_with(&choice, "b", "k", Layout::Single).await.unwrap();
+    assert_eq!((made.envelope.label(), made.envelope.flags().shared), (&label("k1"), false));
+}
+
+#[tokio::test]
+async fn a_key_of_the_clients_opens_alone_and_asks_nobody() {
+    let house = house(KeyMode::Shared);
+    let choice = Choice::Customer(customer(7));
+    let made = house.keys.fresh_with(&choice, "b", "k", Layout::Multipart).await.unwrap();
+    let envelope = Envelope::parse(&made.envelope.encode()).unwrap();
+    assert!(envelope.flags().customer && envelope.flags().multipart && !envelope.flags().shared);
+    let open = async |key: &str, own: Option<&CustomerKey>| {
+        house.keys.open_with(Stored { bucket: "b", key, envelope: &envelope, customer: own }).await.map(|keys| keys.commit())
+    };
+    assert_eq!(open("k", Some(&customer(7))).await.unwrap(), made.keys.commit());
+    assert_eq!(open("k", Some(&customer(8))).await.unwrap_err(), Error::CustomerKeyWrong);
+    assert_eq!(open("k", None).await.unwrap_err(), Error::CustomerKeyMissing);
+    assert!(open("l", Some(&customer(7))).await.unwrap_err().is_integrity());
+    let ours = house.keys.fresh("b", "k", Layout::Single).await.unwrap();
+    let with_key = Stored { customer: Some(&customer(7)), ..at("b", "k", &ours.envelope) };
+    assert_eq!(house.keys.open_with(with_key).await.unwrap_err(), Error::CustomerKeySuperfluous);
+    assert_eq!(house.keys.stats().generate_calls, 1, "the key service has no part in it");
+
+    // From the client's key to ours, and to another one of the client's.
+    let from = Stored { bucket: "b", key: "k", envelope: &envelope, customer: Some(&customer(7)) };
+    let copy = house.keys.rewrap(from, &Choice::Rule, "b", "l").await.unwrap();
+    assert_eq!(house.keys.open("b", "l", &copy).await.unwrap().commit(), made.keys.commit());
+    let copy = house.keys.rewrap(from, &Choice::Customer(customer(8)), "b", "l").await.unwrap();
+    let read = Stored { customer: Some(&customer(8)), ..at("b", "l", &copy) };
+    assert_eq!(house.keys.open_with(read).await.unwrap().commit(), made.keys.commit());
+    let without = Stored { customer: None, ..from };
+    assert_eq!(house.keys.rewrap(without, &Choice::Rule, "b", "l").await.unwrap_err(), Error::CustomerKeyMissing);
+}
+
+#[tokio::test]
+async fn every_altered_byte_of_a_customer_envelope_is_refused() {
+    let house = house(KeyMode::PerObject);
+    let own = customer(7);
+    let made = house.keys.fresh_with(&Choice::Customer(customer(7)), "b", "k", Layout::Single).await.unwrap();
+    let bytes = made.envelope.to_bytes();
+    for position in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[position] ^= 1;
+        let Ok(envelope) = Envelope::from_bytes(&bad) else { continue };
+        let read = Stored { customer: Some(&own), ..at("b", "k", &envelope) };
+        assert!(house.keys.open_with(read).await.is_err(), "byte {position}");
+    }
 }

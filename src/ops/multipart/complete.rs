@@ -18,6 +18,7 @@ use crate::format::layout::{PART_MIN, part_plain_len, part_sealed_len};
 use crate::format::{ChecksumBytes, Footer, PartHeader, PlainLen, Receipt, SealedLen, TableEntry, split_part_etag};
 use crate::ops::check::{shown_value, take_checksums};
 use crate::ops::object::Stored;
+use crate::ops::protection::Opener;
 use crate::ops::{Error, Gateway, headers};
 use crate::stream::{self, SpooledPart};
 
@@ -45,7 +46,8 @@ impl Gateway {
         let lines = req.input.multipart_upload.and_then(|list| list.parts).filter(|list| !list.is_empty());
         let lines = lines.ok_or(Refused::MalformedXml)?;
         check_order(&lines)?;
-        let session = self.session(req.input.bucket, req.input.key, req.input.upload_id).await?;
+        let own = Opener::of_read(&req.headers, &req.extensions)?;
+        let session = self.session(req.input.bucket, req.input.key, req.input.upload_id, own.as_ref()).await?;
         let work = Complete {
             gateway: self,
             session: &session,
@@ -57,6 +59,7 @@ impl Gateway {
         let mut shown = headers::for_client_object(completed.headers);
         // The answer has it in its document.
         shown.remove(header::ETAG);
+        self.announce(&mut shown, &session.record.envelope, own.as_ref().map(Opener::md5));
         let object = &session.upload.object;
         let marked = headers::mark_etag_text(&completed.etag);
         let mut output = CompleteMultipartUploadOutput {

@@ -12,6 +12,7 @@ use crate::backend::ObjectName;
 use crate::ops::check::BodyCheck;
 use crate::ops::get_object::Read;
 use crate::ops::object::Wanted;
+use crate::ops::protection::Opener;
 use crate::ops::{Error, Gateway, headers};
 
 impl Gateway {
@@ -25,10 +26,12 @@ impl Gateway {
         };
         self.multipart.place.admit(&bucket, &key)?;
         let wanted = range(req.input.copy_source_range.as_deref())?;
-        let session = self.session(req.input.bucket, req.input.key, req.input.upload_id).await?;
+        let own = Opener::of_read(&req.headers, &req.extensions)?;
+        let of_source = Opener::of_copy_source(&req.headers, &req.extensions)?;
+        let session = self.session(req.input.bucket, req.input.key, req.input.upload_id, own.as_ref()).await?;
         let (conditions, guards) = headers::for_copy_source(&req.headers, &req.extensions)?;
         let source = ObjectName { bucket: bucket.into(), key: key.into() };
-        let read = Read::of_range(self, source, version_id.map(Into::into), conditions, guards, wanted);
+        let read = Read::of_range(self, source, version_id.map(Into::into), of_source.as_ref(), conditions, guards, wanted);
         let opened = read.run().await.map_err(precondition)?;
         if let (Wanted::Span(_, Some(last)), Some((_, sent))) = (wanted, opened.range)
             && last != sent
@@ -36,7 +39,7 @@ impl Gateway {
             // S3 does not shorten the range of a copy.
             return Err(Error::InvalidArgument("Range specified is not valid for source object"));
         }
-        let length = part_len(number, opened.body.left())?;
+        let length = part_len(number, opened.length)?;
         let recorded = session.record.checksum.map(|(algorithm, _)| algorithm);
         let check = BodyCheck::for_part(&HeaderMap::new(), None, recorded)?;
         let guards = headers::guards(&req.headers, &req.extensions);
@@ -53,6 +56,7 @@ impl Gateway {
         }
         let mut shown = headers::for_client_object(done.headers);
         shown.remove(http::header::ETAG);
+        self.announce(&mut shown, &session.record.envelope, own.as_ref().map(Opener::md5));
         let source_version = opened.headers.get("x-amz-version-id").and_then(|version| version.to_str().ok());
         let output = UploadPartCopyOutput {
             copy_part_result: Some(result),

@@ -19,8 +19,9 @@ impl Gateway {
     ) -> Result<S3Response<CreateMultipartUploadOutput>, Error> {
         let (bucket, key) = (req.input.bucket, req.input.key);
         let checksum = checksum::announced(&req.headers)?;
-        let fresh = self.keys.fresh(&bucket, &key, Layout::Multipart).await?;
-        let sent = headers::for_create(&req.headers, &req.extensions, &fresh.envelope.encode())?;
+        let wanted = self.protection(&req.headers, &req.extensions)?;
+        let fresh = self.keys.fresh_with(&wanted.choice, &bucket, &key, Layout::Multipart).await?;
+        let sent = headers::for_create(&req.headers, &req.extensions, &fresh.envelope.encode(), &wanted)?;
         let object = ObjectName { bucket: bucket.clone(), key: key.clone() };
         let created = self.backend.create_upload(object.clone(), sent).await?;
 
@@ -42,10 +43,10 @@ impl Gateway {
                 return Err(error);
             }
         };
-        self.multipart.uploads.keep(base, record.into()).await;
-
         let (algorithm, kind) = checksum;
         let mut shown = headers::for_client_object(created.headers);
+        self.announce(&mut shown, &record.envelope, wanted.customer_md5());
+        self.multipart.uploads.keep(base, record.into()).await;
         // S3 says it only to those who asked.
         let asked = req.headers.contains_key("x-amz-checksum-algorithm");
         shown.remove("x-amz-checksum-algorithm");

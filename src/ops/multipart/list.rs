@@ -9,6 +9,7 @@ use s3s::{S3Request, S3Response};
 use super::checksum::kind_name;
 use crate::backend::{ListedUpload, Owner, UploadsQuery};
 use crate::ops::list::{Names, timestamp};
+use crate::ops::protection::Opener;
 use crate::ops::{Error, Gateway, headers};
 
 /// S3's limit of parts, and of uploads, in one page.
@@ -21,7 +22,8 @@ impl Gateway {
         let after = u32::try_from(marker)
             .map(|marker| u16::try_from(marker).unwrap_or(u16::MAX))
             .map_err(|_| Error::InvalidArgument("Argument part-number-marker must be an integer between 0 and 2147483647"))?;
-        let session = self.session(req.input.bucket, req.input.key, req.input.upload_id).await?;
+        let own = Opener::of_read(&req.headers, &req.extensions)?;
+        let session = self.session(req.input.bucket, req.input.key, req.input.upload_id, own.as_ref()).await?;
         let guards = headers::guards(&req.headers, &req.extensions);
         let view = self.parts_of(&session, after, max + 1, guards).await?;
         let mut shown = view.shown();

@@ -18,6 +18,7 @@ mod staging;
 mod upload_part;
 
 pub use error::Refused;
+pub(in crate::ops) use put_large::AbortOnDrop;
 pub use put_large::LARGE_PLAIN_MAX;
 use session::Uploads;
 

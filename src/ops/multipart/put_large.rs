@@ -12,8 +12,9 @@ use http::{HeaderMap, header};
 
 use crate::backend::{CompleteUpload, CompletedUpload, ObjectName, PutPart, S3Backend, Upload};
 use crate::format::layout::PARTS_MAX;
-use crate::format::{ChecksumBytes, Footer, Layout, PartHeader, PlainLen, TableEntry};
+use crate::format::{ChecksumBytes, Envelope, Footer, Layout, PartHeader, PlainLen, TableEntry};
 use crate::ops::check::{BodyCheck, PartSum, now_ms};
+use crate::ops::protection::Protection;
 use crate::ops::{Error, Gateway, headers};
 use crate::stream::{self, BoxError, FooterFacts, PlainCheck};
 
@@ -24,21 +25,23 @@ const PART: u64 = 64 << 20;
 
 impl Gateway {
     /// Stores an object in parts. The answer is the store's to the last request.
+    #[expect(clippy::too_many_arguments, reason = "a request in its pieces, of which each goes another way")]
     pub(in crate::ops) async fn put_large(
         &self,
         object: ObjectName,
         client: &HeaderMap,
         extensions: &http::Extensions,
+        wanted: &Protection,
         plain: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
         length: PlainLen,
         check: BodyCheck,
-    ) -> Result<CompletedUpload, Error> {
+    ) -> Result<(CompletedUpload, Envelope), Error> {
         let declared = check.declared();
-        let fresh = self.keys.fresh(&object.bucket, &object.key, Layout::Multipart).await?;
+        let fresh = self.keys.fresh_with(&wanted.choice, &object.bucket, &object.key, Layout::Multipart).await?;
         let keys = Arc::new(fresh.keys);
         let guards = headers::guards(client, extensions);
         let conditions = headers::for_complete(client, extensions)?;
-        let sent = headers::for_create(client, extensions, &fresh.envelope.encode())?;
+        let sent = headers::for_create(client, extensions, &fresh.envelope.encode(), wanted)?;
         let created = self.backend.create_upload(object.clone(), sent).await?;
         let upload = AbortOnDrop::new(&self.backend, Upload { object, id: created.id }, guards.clone());
 
@@ -92,7 +95,7 @@ impl Gateway {
             CompleteUpload { upload: upload.upload().clone(), headers: conditions, parts, sealed_size: length.sealed().get() };
         let completed = self.backend.complete_upload(complete).await?;
         upload.disarm();
-        Ok(completed)
+        Ok((completed, fresh.envelope))
     }
 }
 
@@ -186,7 +189,7 @@ impl PlainCheck for PartCheck {
 }
 
 /// Aborts an upload that is not completed, also when the client goes away.
-struct AbortOnDrop {
+pub(in crate::ops) struct AbortOnDrop {
     backend: S3Backend,
     upload: Upload,
     guards: HeaderMap,
@@ -194,15 +197,15 @@ struct AbortOnDrop {
 }
 
 impl AbortOnDrop {
-    fn new(backend: &S3Backend, upload: Upload, guards: HeaderMap) -> Self {
+    pub(in crate::ops) fn new(backend: &S3Backend, upload: Upload, guards: HeaderMap) -> Self {
         Self { backend: backend.clone(), upload, guards, armed: true }
     }
 
-    fn upload(&self) -> &Upload {
+    pub(in crate::ops) fn upload(&self) -> &Upload {
         &self.upload
     }
 
-    fn disarm(mut self) {
+    pub(in crate::ops) fn disarm(mut self) {
         self.armed = false;
     }
 }

@@ -10,6 +10,8 @@ use super::staging::Staging;
 use crate::backend::{ObjectName, Upload};
 use crate::crypto::ObjectKeys;
 use crate::format::{Layout, SealedRecord, UploadName, UploadRecord, upload_base_name};
+use crate::keys;
+use crate::ops::protection::Opener;
 use crate::ops::{Error, Gateway};
 
 /// How many records are remembered: one has about a kilobyte.
@@ -60,24 +62,30 @@ impl Gateway {
         Staging::new(&self.backend, &self.multipart.place, bucket, base)
     }
 
-    /// Finds an upload again.
+    /// Finds an upload again. `own` is the client's own key, which every request has to bring where the upload began with one.
     ///
     /// # Errors
     /// `NoSuchUpload` when it has no record: it was aborted, completed long ago, or not made through this gateway.
-    pub(super) async fn session(&self, bucket: String, key: String, id: String) -> Result<Session, Error> {
+    pub(super) async fn session(&self, bucket: String, key: String, id: String, own: Option<&Opener>) -> Result<Session, Error> {
         let upload = Upload { object: ObjectName { bucket, key }, id };
         let base = self.base_name(&upload)?;
         let staging = self.staging(&upload.object.bucket, &base);
+        let stored = |envelope| keys::Stored {
+            bucket: &upload.object.bucket,
+            key: &upload.object.key,
+            envelope,
+            customer: own.map(|own| &own.key),
+        };
         if let Some(record) = self.multipart.uploads.records.get(&base).await {
-            let keys = self.keys.open(&upload.object.bucket, &upload.object.key, &record.envelope).await?;
+            let keys = self.keys.open_with(stored(&record.envelope)).await?;
             return Ok(Session { upload, record, keys: Arc::new(keys), staging });
         }
-        let stored = staging.record().await?.ok_or(Refused::NoSuchUpload)?;
-        let sealed = SealedRecord::parse(&stored)?;
+        let bytes = staging.record().await?.ok_or(Refused::NoSuchUpload)?;
+        let sealed = SealedRecord::parse(&bytes)?;
         if sealed.name() != &name_of(&upload) || sealed.envelope().flags().layout() != Layout::Multipart {
             return Err(Error::Integrity("an upload record belongs to another upload".into()));
         }
-        let keys = self.keys.open(&upload.object.bucket, &upload.object.key, sealed.envelope()).await?;
+        let keys = self.keys.open_with(stored(sealed.envelope())).await?;
         let record = Arc::new(sealed.open(&keys)?);
         self.multipart.uploads.keep(base, record.clone()).await;
         Ok(Session { upload, record, keys: Arc::new(keys), staging })

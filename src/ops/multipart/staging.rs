@@ -243,7 +243,7 @@ pub(super) async fn delete_all(
     for lines in lines.chunks(DELETE_MAX) {
         let objects = lines
             .iter()
-            .map(|(key, version_id)| DeleteOne { key: key.clone(), version_id: version_id.clone(), etag: None })
+            .map(|(key, version_id)| DeleteOne { key: key.clone(), version_id: version_id.clone(), ..DeleteOne::default() })
             .collect();
         let many = DeleteMany { bucket: bucket.to_owned(), headers: HeaderMap::new(), quiet: true, objects };
         let failure = match backend.delete_objects(many).await {

@@ -14,6 +14,7 @@ use crate::backend::{self, PutPart};
 use crate::format::layout::{LAST_PART_PLAIN_MAX, PART_MIN, PART_PLAIN_MAX};
 use crate::format::{ChecksumAlgorithm, ChecksumBytes, ObjectChecksum, PartHeader, PlainLen, Receipt};
 use crate::ops::check::{BodyCheck, value_header};
+use crate::ops::protection::Opener;
 use crate::ops::{Error, Gateway, headers};
 use crate::stream;
 
@@ -35,7 +36,8 @@ impl Gateway {
         let number = part_number(req.input.part_number)?;
         let length = req.input.content_length.and_then(|length| u64::try_from(length).ok()).ok_or(Error::MissingContentLength)?;
         let length = part_len(number, length)?;
-        let session = self.session(req.input.bucket, req.input.key, req.input.upload_id).await?;
+        let own = Opener::of_read(&req.headers, &req.extensions)?;
+        let session = self.session(req.input.bucket, req.input.key, req.input.upload_id, own.as_ref()).await?;
         let recorded = session.record.checksum.map(|(algorithm, _)| algorithm);
         let check = BodyCheck::for_part(&req.headers, req.trailing_headers, recorded)?;
         match (check.declared(), recorded) {
@@ -51,6 +53,7 @@ impl Gateway {
         let done = self.store_part(&session, number, length, plain, check, guards).await?;
         let mut shown = headers::for_client_object(done.headers);
         shown.insert(header::ETAG, done.etag);
+        self.announce(&mut shown, &session.record.envelope, own.as_ref().map(Opener::md5));
         if let Some(checksum) = verified.get().copied().or(done.checksum) {
             let (name, value) = value_header(&checksum);
             shown.insert(name, value);

@@ -1,6 +1,7 @@
 """What a test talks to: a gateway over one of its backends, and the backend itself by a way around the gateway.
 
-Two backends: "localstack" (S3 and KMS of LocalStack, started by tests/run) and "embedded" (`ciphergate store` with a keyring).
+Backends: "localstack" (S3 and KMS of LocalStack, started by tests/run), "embedded" (`ciphergate store` with a keyring) and "versitygw", a
+store by other people that checks every signature (with a keyring; CIPHERGATE_TEST_VERSITYGW names its program).
 With CIPHERGATE_TEST_DIRECT=1 the "gateway" is LocalStack itself: that proves the tests on what is plain S3 behaviour.
 """
 
@@ -183,11 +184,12 @@ class Sites:
         endpoint = localstack().replace("http://", "https://") if tls else localstack()
         return Site("direct", endpoint, LOCALSTACK, localstack(), LOCALSTACK, folder)
 
-    def start(self, kind, tls=False, name=None, config="", backend=None, ready="readyz"):
-        """A gateway of its own. `config` is TOML that goes to the end of its configuration, `ready` what says that it is up."""
+    def start(self, kind, tls=False, name=None, config="", backend=None, ready="readyz", listen="", env=None):
+        """A gateway of its own. `config` is TOML that goes to the end of its configuration, `listen` more of its [listen] section,
+        `env` settings beside it, `ready` what says that it is up."""
         folder = self._make_folder(name or f"{kind}{'-tls' if tls else ''}")
-        keys = STORE if kind == "embedded" else LOCALSTACK
-        backend = backend or (self.store() if kind == "embedded" else localstack())
+        keys = LOCALSTACK if kind == "localstack" else STORE
+        backend = backend or self.endpoint_of(kind)
         port, admin = free_port(), free_port()
         ca, tls_config = None, ""
         if tls:
@@ -196,7 +198,7 @@ class Sites:
         path = folder / "ciphergate.toml"
         path.touch(mode=0o600)
         path.write_text(
-            f'[listen]\naddress = "127.0.0.1:{port}"\n{tls_config}'
+            f'[listen]\naddress = "127.0.0.1:{port}"\n{tls_config}{listen}'
             f'[admin]\naddress = "127.0.0.1:{admin}"\n'
             f'[backend]\nendpoint = "{backend}"\nregion = "{REGION}"\naccess_key_id = "{keys[0]}"\nsecret_access_key = "{keys[1]}"\n'
             f'[encryption]\nkey = "main"\n'
@@ -204,7 +206,7 @@ class Sites:
             f'[[clients]]\nname = "tests"\naccess_key_id = "{CLIENT[0]}"\nsecret_access_key = "{CLIENT[1]}"\n'
             f'[log]\nformat = "json"\nlevel = "info"\n{config}'
         )
-        env = {"AWS_ACCESS_KEY_ID": LOCALSTACK[0], "AWS_SECRET_ACCESS_KEY": LOCALSTACK[1], "AWS_EC2_METADATA_DISABLED": "true"}
+        env = {"AWS_ACCESS_KEY_ID": LOCALSTACK[0], "AWS_SECRET_ACCESS_KEY": LOCALSTACK[1], "AWS_EC2_METADATA_DISABLED": "true", **(env or {})}
         process = Process(
             f"gateway over {kind}",
             [binary(), "serve", "--config", path],
@@ -218,6 +220,10 @@ class Sites:
         return Site(
             kind, f"{scheme}://127.0.0.1:{port}", CLIENT, backend, keys, folder, ca and str(ca), process, f"http://127.0.0.1:{admin}"
         )
+
+    def endpoint_of(self, kind):
+        """The store itself, started when it is not there yet."""
+        return {"localstack": localstack, "embedded": self.store, "versitygw": self.versitygw}[kind]()
 
     def _key(self, kind):
         if kind == "localstack":
@@ -238,6 +244,22 @@ class Sites:
         command = [binary(), "store", "--listen", f"127.0.0.1:{port}", "--data-dir", folder / "data"]
         env = {"CIPHERGATE_DEV_ACCESS_KEY": STORE[0], "CIPHERGATE_DEV_SECRET_KEY": STORE[1]}
         self._processes.append(Process("store", command, port, folder / "store.log", env))
+        return f"http://127.0.0.1:{port}"
+
+    @functools.cache
+    def versitygw(self):
+        """The Versity S3 Gateway over a folder, with versions; returns its endpoint."""
+        program = os.environ.get("CIPHERGATE_TEST_VERSITYGW")
+        if not program:
+            raise RuntimeError("CIPHERGATE_TEST_VERSITYGW has to name the program: use tests/run signatures")
+        folder = self._make_folder("versity")
+        for name in ("data", "versions"):
+            (folder / name).mkdir()
+        port = free_port()
+        command = [program, "--port", f"127.0.0.1:{port}", "--region", REGION, "--quiet", "--keep-alive"]
+        command += ["posix", "--versioning-dir", folder / "versions", folder / "data"]
+        env = {"ROOT_ACCESS_KEY": STORE[0], "ROOT_SECRET_KEY": STORE[1]}
+        self._processes.append(Process("versitygw", command, port, folder / "versitygw.log", env))
         return f"http://127.0.0.1:{port}"
 
     def _make_folder(self, name):

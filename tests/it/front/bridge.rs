@@ -96,8 +96,9 @@ fn errors_name_the_request_even_with_headers_of_their_own() {
     assert_eq!((failed.status, failed.code(), failed.header("etag")), (412, "PreconditionFailed".to_owned(), Some("\"tag\"")));
     // Before the protocol library knows the operation, and before anybody is asked at all.
     assert_eq!(site.ask("GET", "/B/key", &[]).code(), "InvalidBucketName");
-    let form = [("content-type", "multipart/form-data; boundary=b")];
-    assert_eq!(site.send("POST", "/bucket", &form, b"--b--").code(), "NotImplemented");
+    let form = b"POST /bucket HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: 1\r\n\r\nb";
+    assert_eq!(site.exchange(form).code(), "MalformedPOSTRequest");
+    assert_eq!(site.send("POST", "/bucket", &[], b"not a form").code(), "PreconditionFailed");
     let anonymous = site.exchange(b"GET /bucket/key HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
     assert_eq!((anonymous.status, anonymous.code()), (403, "AccessDenied".to_owned()));
 }
@@ -228,6 +229,8 @@ fn heads_that_can_be_read_in_two_ways_are_refused() {
         let answer = with(lines);
         assert!((400..=501).contains(&answer.status), "{lines:?}: {answer:?}");
         assert_eq!(answer.header("connection"), Some("close"), "{lines:?}");
+        // Whoever refused it: there is a document, and it names the request.
+        assert!(!answer.code().is_empty(), "{lines:?}");
     }
     assert!(site.seen.uploads.lock().unwrap().iter().all(Result::is_err));
     let huge = format!("x-huge: {}", "x".repeat(200_000));
@@ -236,6 +239,29 @@ fn heads_that_can_be_read_in_two_ways_are_refused() {
     let many = (0..200).map(|i| format!("x-{i}: y")).collect::<Vec<_>>().join("\r\n");
     assert!(matches!(with(&many).status, 0 | 400 | 431));
     assert_eq!(site.ask("GET", "/bucket/whole", &[]).status, 200);
+}
+
+#[test]
+fn bytes_that_look_like_a_refusal_pass_unchanged() {
+    let site = Site::start();
+    let answer = site.ask("GET", "/bucket/impostor", &[]);
+    assert_eq!((answer.status, answer.text()), (200, super::site::IMPOSTOR.repeat(1000)));
+    // Also as what comes first on a connection that has been used before.
+    let mut socket = site.connect();
+    let keep = Request::new("GET", "/bucket/range").wire(site.addr).replace("connection: close\r\n", "");
+    socket.write_all(keep.as_bytes()).unwrap();
+    let mut first = vec![0; 4096];
+    assert!(socket.read(&mut first).unwrap() > 0);
+    socket.write_all(Request::new("GET", "/bucket/impostor").wire(site.addr).as_bytes()).unwrap();
+    assert_eq!(read_answer(&mut socket).text(), super::site::IMPOSTOR.repeat(1000));
+    // And a refusal on such a connection is one.
+    let mut socket = site.connect();
+    socket.write_all(keep.as_bytes()).unwrap();
+    assert!(socket.read(&mut first).unwrap() > 0);
+    std::thread::sleep(Duration::from_millis(50));
+    socket.write_all(b"no head at all\r\n\r\n").unwrap();
+    let answer = read_answer(&mut socket);
+    assert_eq!((answer.status, answer.code()), (400, "BadRequest".to_owned()));
 }
 
 #[test]

@@ -15,7 +15,9 @@ use aws_sigv4::http_request::{
 use bytes::Bytes;
 use ciphergate::auth::{Identities, Identity};
 use ciphergate::backend::forward::{ForwardSettings, Forwarder};
+use ciphergate::http::cross_origin::CorsCache;
 use ciphergate::http::front::{FrontParts, s3_service};
+use ciphergate::http::hosts::Hosts;
 use ciphergate::http::server::{Listener, ServerSettings, serve_s3};
 use ciphergate::http::tls;
 use ciphergate::ops::{Error, refusal_of, verify_document};
@@ -32,6 +34,10 @@ use zeroize::Zeroizing;
 
 pub const CLIENT: (&str, &str) = ("CLIENTACCESSKEY00", "client-secret-key-0123456789");
 pub const AT_STORE: (&str, &str) = ("STOREACCESSKEY000", "store-secret-key-0123456789");
+/// Content that looks like an answer of the HTTP library's own.
+pub const IMPOSTOR: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+/// Its subdomains are buckets.
+pub const DOMAIN: &str = "s3.example.test";
 /// Length that the broken answers announce.
 pub const ANNOUNCED: usize = 1_000_000;
 
@@ -137,6 +143,10 @@ impl S3 for Ops {
         match req.input.key.as_str() {
             "whole" => answer(StreamingBlob::wrap(pieces(100)), Some(ANNOUNCED)),
             "chunked" => answer(StreamingBlob::wrap(pieces(100)), None),
+            "impostor" => answer(
+                StreamingBlob::wrap(stream::iter((0..1000).map(|_| Ok::<_, std::io::Error>(Bytes::from(IMPOSTOR))))),
+                Some(IMPOSTOR.len() * 1000),
+            ),
             "fails" => answer(StreamingBlob::wrap(pieces(50).chain(failing("secret cause"))), Some(ANNOUNCED)),
             "fails-chunked" => answer(StreamingBlob::wrap(pieces(50).chain(failing("secret cause"))), None),
             "short" => answer(StreamingBlob::wrap(pieces(50)), Some(ANNOUNCED)),
@@ -236,6 +246,7 @@ impl Site {
         let secret = Zeroizing::new(CLIENT.1.to_owned());
         let identities = Identities::new([Identity::new(CLIENT.0.into(), secret, Some("test".into()))]).unwrap();
         let ops = Ops(seen.clone());
+        let (hosts, cors) = (Hosts::new(&[DOMAIN]).unwrap(), CorsCache::default());
         let (tx, rx) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
@@ -248,9 +259,12 @@ impl Site {
                         ops: ops.clone(),
                         identities: identities.clone(),
                         forwarder: Forwarder::new(forward.clone(), SharedCredentialsProvider::new(store), tls.clone()),
+                        access: Arc::default(),
                         region: Some(s3s::region::Region::new("us-east-1".into()).unwrap()),
                         put_max: 10_000_000,
                         state: ciphergate::ops::StatePlace::default(),
+                        hosts: hosts.clone(),
+                        cors: cors.clone(),
                     })
                 })
                 .unwrap();
@@ -372,6 +386,8 @@ pub struct Request<'a> {
     pub region: &'a str,
     pub time: SystemTime,
     pub version: &'a str,
+    /// Another host than the address.
+    pub host: Option<&'a str>,
 }
 
 impl<'a> Request<'a> {
@@ -385,6 +401,7 @@ impl<'a> Request<'a> {
             region: "us-east-1",
             time: SystemTime::now(),
             version: "HTTP/1.1",
+            host: None,
         }
     }
 
@@ -415,13 +432,14 @@ impl<'a> Request<'a> {
             .build()
             .unwrap()
             .into();
-        let uri = format!("http://{addr}{}", self.target);
+        let host = self.host.map_or_else(|| addr.to_string(), str::to_owned);
+        let uri = format!("http://{host}{}", self.target);
         let signable = SignableRequest::new(self.method, &uri, std::iter::empty(), SignableBody::UnsignedPayload).unwrap();
         let (instructions, _) = sign(signable, &params).unwrap().into_parts();
         let mut request = http::Request::builder().uri(uri).body(()).unwrap();
         instructions.apply_to_request_http1x(&mut request);
         let target = request.uri().path_and_query().unwrap();
-        let mut head = format!("{} {target} {}\r\nhost: {addr}\r\nconnection: close\r\n", self.method, self.version);
+        let mut head = format!("{} {target} {}\r\nhost: {host}\r\nconnection: close\r\n", self.method, self.version);
         for (name, value) in self.unsigned {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -446,11 +464,12 @@ impl<'a> Request<'a> {
             .into();
         let declared = self.headers.iter().find(|(name, _)| *name == "x-amz-content-sha256").map(|(_, value)| *value);
         let body = declared.map_or(SignableBody::UnsignedPayload, |value| SignableBody::Precomputed(value.to_owned()));
-        let uri = format!("http://{addr}{}", self.target);
+        let host = self.host.map_or_else(|| addr.to_string(), str::to_owned);
+        let uri = format!("http://{host}{}", self.target);
         let headers = self.headers.iter().filter(|(name, _)| *name != "x-amz-content-sha256").copied();
         let signable = SignableRequest::new(self.method, uri, headers, body).unwrap();
         let (instructions, _) = sign(signable, &params).unwrap().into_parts();
-        let mut head = format!("{} {} {}\r\nhost: {addr}\r\nconnection: close\r\n", self.method, self.target, self.version);
+        let mut head = format!("{} {} {}\r\nhost: {host}\r\nconnection: close\r\n", self.method, self.target, self.version);
         let given = self.headers.iter().filter(|(name, _)| *name != "x-amz-content-sha256").copied();
         for (name, value) in given.chain(instructions.headers()).chain(self.unsigned) {
             head.push_str(&format!("{name}: {value}\r\n"));

@@ -1,0 +1,316 @@
+//! CopyObject: the store copies the sealed bytes, and the copy gets an envelope of its own (FORMAT section 13).
+//!
+//! The data key is unwrapped at the source's place and wrapped again at the copy's, so no byte of the object passes here. Two kinds of
+//! copy do pass, sealed anew under a new data key: those that ask for a checksum which the source does not have, and those of plaintext.
+//!
+//! The source is pinned by version and ETag from the HEAD that decided everything to the copy itself. When it changes in between, the
+//! copy starts over.
+
+use http::header::IF_MATCH;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use s3s::dto::{self, CopyObjectInput, CopyObjectOutput, CopyObjectResult, ETag};
+use s3s::{S3Request, S3Response};
+
+use super::check::{Computed, shown_checksum};
+use super::copy_source::Source;
+use super::headers::copy::{self, Stored as MetadataFrom};
+use super::list::timestamp;
+use super::multipart::AbortOnDrop;
+use super::object::Found;
+use super::protection::{Opener, Protection};
+use super::{Error, Gateway, headers};
+use crate::backend::{self, CompleteUpload, Copied, CopyObject, CopyParts, ObjectName, Select, Upload};
+use crate::format::{ChecksumAlgorithm, Envelope, Layout, PlainLen, layout};
+use crate::{keys, stream};
+
+/// How often a copy starts over because its source changed while it was under way.
+const ATTEMPTS: usize = 4;
+/// Bytes of a part that the store copies, where the source is not too long for 10,000 of them.
+const PART: u64 = 512 << 20;
+const PARTS_MAX: u64 = 10_000;
+const VERSION_ID: &str = "x-amz-version-id";
+const SOURCE_VERSION_ID: HeaderName = HeaderName::from_static("x-amz-copy-source-version-id");
+
+type Checksum = Vec<(HeaderName, HeaderValue)>;
+
+/// What was asked for, read once.
+struct Job<'a> {
+    gateway: &'a Gateway,
+    request: &'a S3Request<CopyObjectInput>,
+    target: ObjectName,
+    wanted: Protection,
+    opener: Option<Opener>,
+    replaces_metadata: bool,
+    replaces_tags: bool,
+    /// The checksum that the copy is to have.
+    algorithm: Option<ChecksumAlgorithm>,
+}
+
+/// A copy that is there.
+struct Done {
+    copied: Copied,
+    envelope: Envelope,
+    checksum: Checksum,
+}
+
+impl Gateway {
+    pub(super) async fn copy(&self, req: S3Request<CopyObjectInput>) -> Result<S3Response<CopyObjectOutput>, Error> {
+        let job = Job {
+            gateway: self,
+            request: &req,
+            target: ObjectName { bucket: req.input.bucket.clone(), key: req.input.key.clone() },
+            wanted: self.protection(&req.headers, &req.extensions)?,
+            opener: Opener::of_copy_source(&req.headers, &req.extensions)?,
+            replaces_metadata: copy::replaces_metadata(&req.headers)?,
+            replaces_tags: copy::replaces_tags(&req.headers)?,
+            algorithm: wanted_algorithm(&req.headers)?,
+        };
+        let asked = Source::asked(&req.input.copy_source)?;
+        for object in [asked.object(), &job.target] {
+            self.multipart.place.admit(&object.bucket, &object.key)?;
+        }
+        let guards = copy::for_source(&req.headers, &req.extensions);
+        // A refusal by the store on a condition, and what the source was then.
+        let mut refused: Option<(HeaderValue, Error)> = None;
+        for _ in 0..ATTEMPTS {
+            let source = self.look_at_source(&asked, &guards).await?;
+            if let Some((etag, refusal)) = refused.take()
+                && etag == source.etag
+            {
+                // The source is what it was, so the condition that failed is one on the target.
+                return Err(refusal);
+            }
+            copy::judge(&req.headers, &source.headers)?;
+            match job.run(&source, &guards).await {
+                Ok(done) => return Ok(job.answer(done, &source)),
+                Err(Error::Backend(backend::Error::Refused(refusal))) if refusal.status == 412 => {
+                    refused = Some((source.etag, Error::Backend(backend::Error::Refused(refusal))));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Coded {
+            code: "ServiceUnavailable",
+            status: 503,
+            text: "The source kept changing while it was copied. Please try again.",
+        })
+    }
+}
+
+impl Job<'_> {
+    async fn run(&self, source: &Source, guards: &HeaderMap) -> Result<Done, Error> {
+        let onto_itself = source.is(&self.target) && source.asked_version.is_none();
+        // Plaintext that is copied onto itself is encrypted by that, which is a change.
+        let is_sealed = matches!(source.found, Found::Sealed(_));
+        if onto_itself && is_sealed && !copy::changes_something(&self.request.headers, self.replaces_metadata) {
+            return Err(Error::InvalidRequest(
+                "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, \
+                 storage class, website redirect location or encryption attributes.",
+            ));
+        }
+        let stored = match &source.found {
+            Found::Sealed(stored) => stored,
+            Found::Plain(_) if self.opener.is_some() => return Err(keys::Error::CustomerKeySuperfluous.into()),
+            Found::Plain(plain) => return self.seal_anew(source, guards, onto_itself, self.algorithm, plain.len).await,
+        };
+        let mut checksum = Checksum::new();
+        if let Some(algorithm) = self.algorithm {
+            let keys = self.gateway.keys.open_with(stored.at(&source.at.object, self.opener.as_ref())).await?;
+            let footer =
+                self.gateway.footer(&source.at.object, source.at.version_id.clone(), guards.clone(), stored, &keys).await?;
+            checksum = shown_checksum(&footer);
+            let name = super::check::header_name(algorithm);
+            if !checksum.iter().any(|(shown, _)| shown.as_str() == name) || checksum.iter().any(|(_, value)| value == "COMPOSITE")
+            {
+                return self.seal_anew(source, guards, onto_itself, Some(algorithm), stored.plain_len.get()).await;
+            }
+        }
+        let from = stored.at(&source.at.object, self.opener.as_ref());
+        let target = &self.target;
+        let envelope = self.gateway.keys.rewrap(from, &self.wanted.choice, &target.bucket, &target.key).await?;
+        let mut sent = self.headers(source, &envelope, onto_itself)?;
+        let sealed_len = stored.sealed_len.get();
+        let copied = if sealed_len <= self.gateway.backend.copy_max() {
+            copy::pin_source(&mut sent, &source.etag);
+            let copy = CopyObject { source: source.at.clone(), target: target.clone(), headers: sent, sealed_len };
+            self.gateway.backend.copy_object(copy).await?
+        } else {
+            self.copy_in_parts(source, sent, sealed_len).await?
+        };
+        Ok(Done { copied, envelope, checksum })
+    }
+
+    /// What is stored beside the copy, and the conditions on its target.
+    fn headers(&self, source: &Source, envelope: &Envelope, onto_itself: bool) -> Result<HeaderMap, Error> {
+        let from = if self.replaces_metadata { MetadataFrom::FromRequest } else { MetadataFrom::FromSource(&source.headers) };
+        let mut sent = copy::for_copy(&self.request.headers, &self.request.extensions, from, &envelope.encode())?;
+        if onto_itself {
+            copy::pin_target(&mut sent, &source.etag)?;
+        }
+        Ok(sent)
+    }
+
+    /// A source that is longer than one CopyObject may be: an upload whose parts the store copies. The bytes are the same wherever they
+    /// are cut, so the object is as well.
+    async fn copy_in_parts(&self, source: &Source, mut sent: HeaderMap, sealed_len: u64) -> Result<Copied, Error> {
+        let backend = &self.gateway.backend;
+        let conditions = copy::take_conditions(&mut sent);
+        let owner_of_source = copy::as_upload(&mut sent);
+        self.carry_tags(source, &mut sent).await?;
+        let guards = headers::guards(&self.request.headers, &self.request.extensions);
+        let mut pinned = guards.clone();
+        copy::pin_source(&mut pinned, &source.etag);
+        pinned.extend(owner_of_source);
+
+        // The guards go with every request of the upload, and these are stored beside it.
+        let mut stored = guards.clone();
+        stored.extend(sent);
+        let created = backend.create_upload(self.target.clone(), stored).await?;
+        let unfinished = AbortOnDrop::new(backend, Upload { object: self.target.clone(), id: created.id }, guards.clone());
+        let part_len = PART.min(backend.copy_max()).max(sealed_len.div_ceil(PARTS_MAX));
+        let parts = CopyParts { source: source.at.clone(), headers: pinned, sealed_len, part_len };
+        let parts = backend.copy_parts(unfinished.upload(), parts).await?;
+        let mut headers = guards;
+        headers.extend(conditions);
+        let complete = CompleteUpload { upload: unfinished.upload().clone(), headers, parts, sealed_size: sealed_len };
+        let completed = backend.complete_upload(complete).await?;
+        unfinished.disarm();
+        let mut copied = Copied { headers: completed.headers, etag: completed.etag, last_modified: None };
+
+        // The end of an upload does not say when the object was made, and a copy has to.
+        let mut look = copy::for_target(&self.request.headers, &self.request.extensions);
+        let etag = HeaderValue::from_str(&copied.etag).map_err(|_| Error::Internal("the store gave no ETag"))?;
+        look.insert(IF_MATCH, etag);
+        let version_id = copied.headers.get(VERSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let select = Select { object: self.target.clone(), version_id, headers: look, range: None };
+        if let Ok(made) = backend.head_object(select).await {
+            copied.last_modified = super::copy_source::last_modified(&made.headers);
+        }
+        Ok(copied)
+    }
+
+    /// Through the gateway: opened, and sealed under a new data key with the checksum that the copy is to have.
+    async fn seal_anew(
+        &self,
+        source: &Source,
+        guards: &HeaderMap,
+        onto_itself: bool,
+        algorithm: Option<ChecksumAlgorithm>,
+        plain_len: u64,
+    ) -> Result<Done, Error> {
+        let plain_len = PlainLen::new(plain_len).filter(|len| len.get() <= layout::SINGLE_PLAIN_MAX);
+        let plain_len = plain_len.ok_or(Error::NotImplemented(
+            "A copy of more than 5 GiB that has to pass through the gateway is not implemented: copy it in parts",
+        ))?;
+        let gateway = self.gateway;
+        let fresh = gateway.keys.fresh_with(&self.wanted.choice, &self.target.bucket, &self.target.key, Layout::Single).await?;
+        let mut sent = self.headers(source, &fresh.envelope, onto_itself)?;
+        copy::as_upload(&mut sent);
+        self.carry_tags(source, &mut sent).await?;
+        let mut conditions = guards.clone();
+        conditions.insert(IF_MATCH, source.etag.clone());
+        let plain = gateway.open_whole(&source.at.object, source.at.version_id.clone(), conditions, self.opener.as_ref()).await?;
+        let check = Computed::new(algorithm);
+        let computed = check.computed();
+        let body = stream::seal_object(plain, fresh.keys, plain_len, Box::new(check));
+        let outcome = body.outcome();
+        let put = backend::PutObject { object: self.target.clone(), headers: sent, body };
+        let answer = match gateway.backend.put_object(put).await {
+            Ok(answer) => answer,
+            // The store saw a short body; that the source could not be read to its end is why.
+            Err(store) => return Err(outcome.take_error().map_or(Error::Backend(store), source_failed)),
+        };
+        let etag = answer.headers.get(http::header::ETAG).and_then(|tag| tag.to_str().ok());
+        let etag = etag.ok_or(Error::Internal("the store gave no ETag"))?.to_owned();
+        let last_modified = super::copy_source::date_of(&answer.headers);
+        let checksum = computed.get().map(super::check::checksum_headers).unwrap_or_default();
+        let copied = Copied { headers: answer.headers, etag, last_modified };
+        Ok(Done { copied, envelope: fresh.envelope, checksum })
+    }
+
+    /// Tags travel with a CopyObject by themselves; with anything else they have to be carried.
+    async fn carry_tags(&self, source: &Source, sent: &mut HeaderMap) -> Result<(), Error> {
+        if self.replaces_tags {
+            return Ok(());
+        }
+        let guards = copy::for_source(&self.request.headers, &self.request.extensions);
+        let tags = match self.gateway.backend.tags(&source.at, guards).await {
+            // A store that knows no tags has none to carry.
+            Err(backend::Error::Refused(refusal)) if refusal.status == 501 => None,
+            tags => tags?,
+        };
+        let name = HeaderName::from_static("x-amz-tagging");
+        match tags {
+            Some(tags) => {
+                let value = HeaderValue::from_str(&tags).map_err(|_| Error::Internal("tags are not a header"))?;
+                sent.insert(name, value);
+            }
+            None => {
+                sent.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, done: Done, source: &Source) -> S3Response<CopyObjectOutput> {
+        let Done { copied, envelope, checksum } = done;
+        let mut result = CopyObjectResult {
+            e_tag: Some(ETag::Strong(headers::mark_etag_text(&copied.etag))),
+            last_modified: copied.last_modified.and_then(timestamp),
+            ..CopyObjectResult::default()
+        };
+        put_checksum(&mut result, &checksum);
+        let mut shown = headers::for_client_object(copied.headers);
+        // The store's ETag header, if it sends one, says the same as the document does.
+        shown.remove(http::header::ETAG);
+        if let Some(version) = source.headers.get(VERSION_ID) {
+            shown.entry(SOURCE_VERSION_ID).or_insert_with(|| version.clone());
+        }
+        self.gateway.announce(&mut shown, &envelope, self.wanted.customer_md5());
+        let output = CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() };
+        S3Response::with_headers(output, shown)
+    }
+}
+
+/// The checksum that a copy is asked to have.
+fn wanted_algorithm(client: &HeaderMap) -> Result<Option<ChecksumAlgorithm>, Error> {
+    let Some(name) = client.get("x-amz-checksum-algorithm") else { return Ok(None) };
+    let known = |algorithm: &ChecksumAlgorithm| name.as_bytes().eq_ignore_ascii_case(algorithm.name().as_bytes());
+    let found = ChecksumAlgorithm::ALL.into_iter().find(known);
+    found.map(Some).ok_or(Error::InvalidRequest("Checksum algorithm provided is unsupported."))
+}
+
+/// Why a source could not be read to its end while it was sealed anew.
+fn source_failed(error: stream::Error) -> Error {
+    match error {
+        stream::Error::Source(cause) => match cause.downcast::<stream::Error>() {
+            Ok(inner) if inner.is_integrity() => Error::Integrity(inner),
+            Ok(inner) => Error::Backend(backend::Error::Unreachable(inner)),
+            Err(cause) => Error::Backend(backend::Error::Unreachable(cause)),
+        },
+        other => Error::Integrity(Box::new(other)),
+    }
+}
+
+fn put_checksum(result: &mut CopyObjectResult, checksum: &Checksum) {
+    for (name, value) in checksum {
+        let Ok(value) = value.to_str().map(str::to_owned) else { continue };
+        let field = match name.as_str() {
+            "x-amz-checksum-crc32" => &mut result.checksum_crc32,
+            "x-amz-checksum-crc32c" => &mut result.checksum_crc32c,
+            "x-amz-checksum-crc64nvme" => &mut result.checksum_crc64nvme,
+            "x-amz-checksum-sha1" => &mut result.checksum_sha1,
+            "x-amz-checksum-sha256" => &mut result.checksum_sha256,
+            "x-amz-checksum-sha512" => &mut result.checksum_sha512,
+            "x-amz-checksum-md5" => &mut result.checksum_md5,
+            "x-amz-checksum-xxhash64" => &mut result.checksum_xxhash64,
+            "x-amz-checksum-xxhash3" => &mut result.checksum_xxhash3,
+            "x-amz-checksum-xxhash128" => &mut result.checksum_xxhash128,
+            _ => {
+                result.checksum_type = Some(dto::ChecksumType::from(value));
+                continue;
+            }
+        };
+        *field = Some(value);
+    }
+}
