@@ -301,13 +301,15 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// User and system time of a process so far.
+/// Processor time of a process so far: that of its living threads, in nanoseconds by the scheduler's own count (the ticks of
+/// /proc/PID/stat are as long as half a transfer).
 fn cpu_seconds(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-    // Linux counts in hundredths of a second (USER_HZ).
-    (ticks(11) + ticks(12)) / 100.0
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return f64::NAN };
+    let nanos = threads.filter_map(|thread| {
+        let stat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        stat.split(' ').next()?.parse::<f64>().ok()
+    });
+    nanos.sum::<f64>() / 1e9
 }
 
 fn peak_kib(pid: u32) -> u64 {

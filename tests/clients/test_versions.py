@@ -156,7 +156,7 @@ def test_names_in_a_list_of_versions(site, bucket):
     listed = site.s3.list_object_versions(Bucket=bucket)
     assert {version["Key"]: version["Size"] for version in listed["Versions"]} == {"a b+c%d": 7, "ü/é": 7, "plain": 7}
     encoded = site.s3.list_object_versions(Bucket=bucket, EncodingType="url")
-    assert {version["Key"] for version in encoded["Versions"]} == {"a+b%2Bc%25d", "%C3%BC/%C3%A9", "plain"}
+    assert {version["Key"] for version in encoded["Versions"]} == {"a%20b%2Bc%25d", "%C3%BC/%C3%A9", "plain"}
 
 
 def test_suspended_versioning(site, bucket):
