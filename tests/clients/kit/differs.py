@@ -1,4 +1,4 @@
-"""What stores by other people do otherwise than S3, and the tests that are left out over them for it: by name, or a whole file."""
+"""What stores by other people do otherwise than S3, and the tests that are left out over them for it: by name, by file and name, or a whole file."""
 
 # The first is grave, since a gateway that breaks off an upload has no other way to say that it is void: a store like this is no place for
 # the project's promise that an interrupted upload leaves the old object alone.
@@ -39,6 +39,35 @@ VERSITYGW = {
 }
 GARAGE = {
     "test_versions.py": "garage has no versions",
+    "test_copy.py::test_versions": "garage has no versions",
+    **dict.fromkeys(
+        [
+            "test_write_conditions",
+            "test_put_only_if_it_is_new",
+            "test_of_many_writers_one_wins",
+            "test_conditions_on_the_target",
+            "test_plaintext_bucket",
+        ],
+        "garage ignores the conditions of writes",
+    ),
+    **dict.fromkeys(["test_copy.py::test_tags", "test_metadata.py::test_tags"], "garage has no tags"),
+    **dict.fromkeys(
+        [
+            "test_object_lock",
+            "test_object_lock_of_uploads_in_parts",
+            "test_delete_objects_with_bypass",
+            "test_default_retention",
+            "test_a_lock_needs_a_digest",
+        ],
+        "garage has no Object Lock, and refuses the signed trailers that come with it",
+    ),
+    **dict.fromkeys(
+        ["test_onto_itself", "test_class_redirect_and_acl", "test_longer_than_one_request_copies"], "garage knows one storage class"
+    ),
+    "test_odd_keys": "garage drops slashes at the start of a key",
+    "test_copy.py::test_sizes": "garage tells the time of a copy in milliseconds and that of the object in seconds",
+    "test_owner_and_storage_class": "garage names no owner",
+    "test_life_of_a_bucket": "garage names us-east-1 as a location, where S3 names none",
 }
 DIFFERS = {"versitygw": VERSITYGW, "garage": GARAGE}
 
@@ -46,4 +75,4 @@ DIFFERS = {"versitygw": VERSITYGW, "garage": GARAGE}
 def reason(kind, file, test):
     """Why this test of this file is left out over a store of this kind, or None."""
     known = DIFFERS.get(kind, {})
-    return known.get(test) or known.get(file)
+    return known.get(f"{file}::{test}") or known.get(test) or known.get(file)

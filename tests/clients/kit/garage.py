@@ -5,7 +5,7 @@ from .process import Process, free_port
 CONFIG = """\
 metadata_dir = "{folder}/meta"
 data_dir = "{folder}/data"
-db_engine = "lmdb"
+db_engine = "sqlite"
 metadata_fsync = false
 data_fsync = false
 replication_factor = 1
@@ -24,5 +24,5 @@ def start(program, folder, region, keys):
     config = folder / "garage.toml"
     config.touch(mode=0o600)
     config.write_text(CONFIG.format(folder=folder, rpc=rpc, region=region, port=port))
-    env = {"GARAGE_DEFAULT_ACCESS_KEY": keys[0], "GARAGE_DEFAULT_SECRET_KEY": keys[1], "RUST_LOG": "garage=info"}
+    env = {"GARAGE_DEFAULT_ACCESS_KEY": keys[0], "GARAGE_DEFAULT_SECRET_KEY": keys[1], "RUST_LOG": "warn"}
     return Process("garage", [program, "--config", config, "server", "--single-node", "--default-access-key"], port, folder / "garage.log", env)
