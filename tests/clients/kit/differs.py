@@ -34,7 +34,10 @@ VERSITYGW = {
     "test_default_retention": "versitygw does not say which retention a bucket's default gave",
     "test_a_version_that_is_not_there": "versitygw answers NoSuchKey for a version that is not there",
     "test_delete_markers": "versitygw does not name the delete marker that hides an object",
-    "test_list_object_versions": "versitygw has empty pages between others in a list of versions",
+    **dict.fromkeys(
+        ["test_list_object_versions", "test_what_uploads_keep_is_in_no_list_of_versions"],
+        "versitygw has empty pages and repeated ones in a list of versions",
+    ),
     "test_delete_objects": "versitygw answers a quiet deletion with every key",
 }
 GARAGE = {
