@@ -19,8 +19,14 @@ pub struct Demands(Arc<Mutex<HashSet<String>>>);
 impl Demands {
     /// Whether this upload needs a checksum. Most do not, and its cost is that of another pass over every byte.
     pub(super) fn of_upload(&self, bucket: &str, headers: &HeaderMap) -> bool {
-        headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-"))
-            || self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(bucket)
+        is_locked(headers) || self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(bucket)
+    }
+
+    /// Remembers the bucket of an upload in parts that will be locked: each part needs a checksum, and does not say so itself.
+    pub(super) fn expect_parts(&self, bucket: &str, headers: &HeaderMap) {
+        if is_locked(headers) {
+            self.remember(bucket);
+        }
     }
 
     /// Remembers the bucket of an upload that was refused for want of a checksum, and makes the refusal one that clients try again after:
@@ -28,11 +34,7 @@ impl Demands {
     pub(super) fn heed(&self, bucket: &str, error: Error) -> Error {
         match error {
             Error::Refused(refusal) if wants_checksum(&refusal) => {
-                let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if buckets.len() >= BUCKETS_MAX {
-                    buckets.clear();
-                }
-                buckets.insert(bucket.to_owned());
+                self.remember(bucket);
                 Error::Refused(Box::new(Refusal {
                     status: 503,
                     code: "SlowDown".to_owned(),
@@ -44,6 +46,18 @@ impl Demands {
             other => other,
         }
     }
+
+    fn remember(&self, bucket: &str) {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= BUCKETS_MAX {
+            buckets.clear();
+        }
+        buckets.insert(bucket.to_owned());
+    }
+}
+
+fn is_locked(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-"))
 }
 
 fn wants_checksum(refusal: &Refusal) -> bool {
@@ -76,6 +90,11 @@ mod tests {
     #[test]
     fn lock_settings_of_an_upload_are_a_demand() {
         let headers: HeaderMap = [("x-amz-object-lock-legal-hold".parse().unwrap(), "ON".parse().unwrap())].into_iter().collect();
-        assert!(Demands::default().of_upload("b", &headers));
+        let (demands, none) = (Demands::default(), HeaderMap::new());
+        assert!(demands.of_upload("b", &headers) && !demands.of_upload("b", &none));
+        demands.expect_parts("b", &none);
+        assert!(!demands.of_upload("b", &none));
+        demands.expect_parts("b", &headers);
+        assert!(demands.of_upload("b", &none));
     }
 }

@@ -55,7 +55,7 @@ pub struct Settings {
 }
 
 /// What the sealed body is checked by at a store that demands it: the cheapest checksum that every store knows.
-const BODY_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
+pub(super) const BODY_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
 
 /// The store, as one worker of the gateway sees it.
 ///
@@ -66,8 +66,8 @@ pub struct S3Backend {
     /// The same without a limit for the answer, which would count the time of the whole body.
     pub(super) uploads: Client,
     /// The same with a checksum of the sealed body behind it.
-    checked_uploads: Client,
-    demands: Demands,
+    pub(super) checked_uploads: Client,
+    pub(super) demands: Demands,
     pub(super) patience: Patience,
     copy_max: u64,
 }

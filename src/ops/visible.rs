@@ -4,7 +4,7 @@
 //! page without it none.
 
 use super::{Error, Gateway, StatePlace};
-use crate::backend::{ListQuery, Listing, Paging};
+use crate::backend::{ListQuery, Listing, Paging, VersionPage, VersionQuery};
 
 /// Entries in a page of S3.
 const PAGE: i32 = 1000;
@@ -21,8 +21,7 @@ impl Gateway {
         if hidden == 0 || !page.is_truncated || room == 0 {
             return Ok(page);
         }
-        // Behind everything that is named after hexadecimal digits.
-        let behind = format!("{prefix}~");
+        let behind = behind(prefix);
         let paging = match (query.paging.clone(), end) {
             (Paging::V1 { .. }, End::Hidden) => Paging::V1 { marker: Some(behind) },
             (Paging::V1 { .. }, End::Shown(last)) => Paging::V1 { marker: Some(page.next.clone().unwrap_or(last)) },
@@ -43,6 +42,39 @@ impl Gateway {
         page.next = more.next;
         Ok(page)
     }
+
+    /// The same for versions and delete markers: in a bucket with versions, what uploads kept is there even when they have ended.
+    pub(super) async fn list_visible_versions(&self, query: VersionQuery) -> Result<VersionPage, Error> {
+        let place = &self.multipart.place;
+        let mut page = self.backend.list_object_versions(query.clone()).await?;
+        let Some(prefix) = place.prefix() else { return Ok(page) };
+        let room = query.max_keys.or(page.max_keys).unwrap_or(PAGE).min(PAGE);
+        let hidden = hide_versions(&mut page, place);
+        if hidden == 0 || !page.is_truncated || room == 0 {
+            return Ok(page);
+        }
+        let (key_marker, version_id_marker) = match page.next_key_marker {
+            Some(key) if !place.hides_key(&key) => (key, page.next_version_id_marker),
+            _ => (behind(prefix), None),
+        };
+        let shown = i32::try_from(page.versions.len() + page.delete_markers.len() + page.common_prefixes.len()).unwrap_or(room);
+        let max_keys = Some(room - shown);
+        let rest = VersionQuery { max_keys, key_marker: Some(key_marker), version_id_marker, ..query };
+        let mut more = self.backend.list_object_versions(rest).await?;
+        hide_versions(&mut more, place);
+        page.versions.extend(more.versions);
+        page.delete_markers.extend(more.delete_markers);
+        page.common_prefixes.extend(more.common_prefixes);
+        page.is_truncated = more.is_truncated;
+        page.next_key_marker = more.next_key_marker;
+        page.next_version_id_marker = more.next_version_id_marker;
+        Ok(page)
+    }
+}
+
+/// A name behind everything of the state, which is named after hexadecimal digits.
+fn behind(prefix: &str) -> String {
+    format!("{prefix}~")
 }
 
 /// Where a page ends.
@@ -73,4 +105,14 @@ fn hide(page: &mut Listing, place: &StatePlace) -> usize {
         page.key_count = None;
     }
     hidden
+}
+
+/// The same for a page of versions.
+fn hide_versions(page: &mut VersionPage, place: &StatePlace) -> usize {
+    let count = |page: &VersionPage| page.versions.len() + page.delete_markers.len() + page.common_prefixes.len();
+    let before = count(page);
+    page.versions.retain(|version| !place.hides_key(&version.entry.key));
+    page.delete_markers.retain(|marker| !place.hides_key(&marker.key));
+    page.common_prefixes.retain(|prefix| !place.hides_key(prefix));
+    before - count(page)
 }

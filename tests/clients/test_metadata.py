@@ -10,6 +10,7 @@ from conftest import fresh_bucket
 from kit import raw
 from kit.data import payload
 from kit.listener import Listener
+from test_multipart import LEAST, complete, upload
 from test_objects import error
 
 
@@ -237,6 +238,17 @@ def test_object_lock(site, locked):
     assert site.s3.get_object_retention(**version)["Retention"]["RetainUntilDate"] == later
     site.s3.delete_object(**version, BypassGovernanceRetention=True)
     assert error(site.s3.get_object, **version) == (404, "NoSuchVersion")
+
+
+def test_object_lock_of_uploads_in_parts(site, locked):
+    """Each part has to say what it is, and the gateway's own parts as well."""
+    here = {"Bucket": locked, "Key": "k"}
+    upload_id, lines = upload(site.s3, locked, "k", {1: payload(LEAST), 2: payload(1000)}, {"ObjectLockLegalHoldStatus": "ON"})
+    done = complete(site.s3, locked, "k", upload_id, lines)
+    assert site.s3.get_object(**here)["Body"].read() == payload(LEAST) + payload(1000)
+    version = {**here, "VersionId": done["VersionId"]}
+    assert site.s3.get_object_legal_hold(**version)["LegalHold"]["Status"] == "ON"
+    assert error(site.s3.delete_object, **version) == (403, "AccessDenied")
 
 
 def test_delete_objects_with_bypass(site, locked):

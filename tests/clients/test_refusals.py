@@ -124,7 +124,7 @@ def test_request_ids(site, bucket, key):
 def test_wrong_bucket_owner(site, bucket):
     """A guard that clients set must not be dropped in silence."""
     if site.kind != "embedded":
-        pytest.skip("LocalStack does not look at the expected owner")
+        pytest.skip("this store does not look at the expected owner")
     s3, here = site.s3, {"Bucket": bucket, "Key": "k"}
     s3.put_object(**here, Body=b"x", ExpectedBucketOwner="000000000000")
     for call, more in (("put_object", {"Body": b"y"}), ("get_object", {}), ("head_object", {}), ("delete_object", {})):
