@@ -22,7 +22,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, Delete, EncodingType, ObjectIdentifie
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::demands::Demands;
 use super::upload::{Patience, Progress, PutBody};
@@ -109,14 +109,14 @@ impl S3Backend {
         let length = put.body.sealed_len().get();
         let bucket = put.object.bucket;
         let checked = self.demands.of_upload(&bucket, &put.headers);
-        let wire = Wire::new(put.headers)?;
+        let mut wire = Wire::new(put.headers)?;
         let progress = Progress::new();
         let body = ByteStream::new(SdkBody::from_body_1_x(PutBody::new(put.body, progress.clone())));
         let request =
             if checked { self.checked_uploads.put_object().checksum_algorithm(BODY_CHECKSUM) } else { self.uploads.put_object() };
         let request = request
             .bucket(&bucket)
-            .key(put.object.key)
+            .key(wire.key(put.object.key))
             .content_length(i64::try_from(length).map_err(|e| Error::NotSent(e.into()))?)
             .body(body)
             .customize();
@@ -130,12 +130,12 @@ impl S3Backend {
 
     /// GetObject. The body streams; dropping it drops the connection.
     pub async fn get_object(&self, get: Select) -> Result<ObjectAnswer, Error> {
-        let wire = Wire::new(get.headers)?;
+        let mut wire = Wire::new(get.headers)?;
         let sent = self
             .client
             .get_object()
             .bucket(get.object.bucket)
-            .key(get.object.key)
+            .key(wire.key(get.object.key))
             .set_version_id(get.version_id)
             .set_range(get.range.map(super::ByteRange::header_value))
             .customize()
@@ -147,12 +147,12 @@ impl S3Backend {
 
     /// HeadObject.
     pub async fn head_object(&self, head: Select) -> Result<Answer, Error> {
-        let wire = Wire::new(head.headers)?;
+        let mut wire = Wire::new(head.headers)?;
         let sent = self
             .client
             .head_object()
             .bucket(head.object.bucket)
-            .key(head.object.key)
+            .key(wire.key(head.object.key))
             .set_version_id(head.version_id)
             .customize()
             .interceptor(wire.clone())
@@ -162,12 +162,12 @@ impl S3Backend {
 
     /// DeleteObject.
     pub async fn delete_object(&self, delete: Select) -> Result<Answer, Error> {
-        let wire = Wire::new(delete.headers)?;
+        let mut wire = Wire::new(delete.headers)?;
         let sent = self
             .client
             .delete_object()
             .bucket(delete.object.bucket)
-            .key(delete.object.key)
+            .key(wire.key(delete.object.key))
             .set_version_id(delete.version_id)
             .customize()
             .interceptor(wire.clone())
@@ -271,6 +271,9 @@ impl S3Backend {
     }
 }
 
+/// What the SDK gets in place of a key that it would not take.
+const STAND_IN: &str = "-";
+
 /// Puts our headers onto the request before it is signed and keeps those of the answer before the SDK forgets them.
 #[derive(Clone, Debug)]
 pub(super) struct Wire {
@@ -278,6 +281,8 @@ pub(super) struct Wire {
     answer: Arc<Mutex<HeaderMap>>,
     /// The element that the document of a success has to be, where there is one.
     document: Option<&'static str>,
+    /// The key, where the SDK got [`STAND_IN`] for it.
+    key: Option<String>,
 }
 
 impl Wire {
@@ -297,7 +302,17 @@ impl Wire {
             let text = std::str::from_utf8(value.as_bytes()).map_err(|e| Error::NotSent(e.into()))?;
             request.push((name.clone(), text.to_owned()));
         }
-        Ok(Self { request: Arc::new(request), answer: Arc::default(), document })
+        Ok(Self { request: Arc::new(request), answer: Arc::default(), document, key: None })
+    }
+
+    /// A key as the SDK takes it. White space alone it takes for a key that is missing, so such a key gets its place in the address before
+    /// the request is signed.
+    pub(super) fn key(&mut self, key: String) -> String {
+        if !key.trim().is_empty() {
+            return key;
+        }
+        self.key = Some(key);
+        STAND_IN.to_owned()
     }
 
     fn take_answer(&self) -> HeaderMap {
@@ -317,6 +332,10 @@ impl Intercept for Wire {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let request: &mut HttpRequest = context.request_mut();
+        if let Some(key) = &self.key {
+            let address = with_key(request.uri(), key).ok_or("the address does not end with the key")?;
+            request.set_uri(address)?;
+        }
         for (name, value) in self.request.iter() {
             let is_framed =
                 *name == http::header::CONTENT_ENCODING && request.headers().get(name.as_str()) == Some("aws-chunked");
@@ -353,6 +372,13 @@ impl Intercept for Wire {
             _ => Ok(()),
         }
     }
+}
+
+/// The address with this key where the stand-in is.
+fn with_key(address: &str, key: &str) -> Option<String> {
+    let (path, query) = address.split_at(address.find('?').unwrap_or(address.len()));
+    let folder = path.strip_suffix(STAND_IN).filter(|folder| folder.ends_with('/'))?;
+    Some(format!("{folder}{}{query}", utf8_percent_encode(key, NON_ALPHANUMERIC)))
 }
 
 /// Whether a document that could be read ends where this element does.
@@ -530,6 +556,16 @@ pub(super) fn instant(at: DateTime) -> (i64, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_of_white_space_gets_its_place() {
+        let mut wire = Wire::new(HeaderMap::new()).unwrap();
+        assert_eq!((wire.key(" a".into()), &wire.key), (" a".into(), &None));
+        assert_eq!((wire.key(" ".into()), wire.key.as_deref()), (STAND_IN.into(), Some(" ")));
+        assert_eq!(with_key("http://h/b/-?x-id=Put", " \t").as_deref(), Some("http://h/b/%20%09?x-id=Put"));
+        assert_eq!(with_key("http://b.h/-", "\u{3000}").as_deref(), Some("http://b.h/%E3%80%80"));
+        assert_eq!(with_key("http://h/b/a-?x=/-", " "), None);
+    }
 
     #[test]
     fn a_document_is_whole_when_it_ends_with_its_element() {

@@ -7,3 +7,4 @@ mod hidden;
 mod large;
 mod site;
 mod uploads;
+mod versioned;

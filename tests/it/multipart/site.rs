@@ -97,6 +97,14 @@ impl Site {
         listed.contents().iter().map(|object| object.key().expect("key").to_owned()).collect()
     }
 
+    /// Keys of every version and delete marker in a bucket of the store, by the way around, those that begin with this.
+    pub async fn stored_versions(&self, bucket: &str, prefix: &str) -> Vec<String> {
+        let listed = self.behind().list_object_versions().bucket(bucket).prefix(prefix).send().await.expect("listing");
+        assert_ne!(listed.is_truncated(), Some(true));
+        let versions = listed.versions().iter().map(|version| version.key());
+        versions.chain(listed.delete_markers().iter().map(|marker| marker.key())).map(|key| key.expect("key").to_owned()).collect()
+    }
+
     /// What uploads keep in the bucket.
     pub async fn staged(&self) -> Vec<String> {
         self.stored(&self.bucket).await.into_iter().filter(|key| key.starts_with(".ciphergate/")).collect()
