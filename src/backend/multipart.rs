@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, EncodingType};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::sdk::{Names, S3Backend, Wire, finish, instant, owner, prefixes};
@@ -117,7 +117,11 @@ pub struct ListedUpload {
 
 impl S3Backend {
     /// CreateMultipartUpload. The headers are those that the finished object will have.
-    pub async fn create_upload(&self, object: ObjectName, headers: HeaderMap) -> Result<CreatedUpload, Error> {
+    pub async fn create_upload(&self, object: ObjectName, mut headers: HeaderMap) -> Result<CreatedUpload, Error> {
+        if self.has_checked_parts(&object.bucket, &headers).await {
+            // Parts may bring only the kind of checksum that was announced.
+            headers.insert("x-amz-checksum-algorithm", HeaderValue::from_static("CRC64NVME"));
+        }
         let mut wire = Wire::for_document("InitiateMultipartUploadResult", headers)?;
         let sent = self
             .client
@@ -135,24 +139,29 @@ impl S3Backend {
     /// UploadPart. Exactly one attempt, as for PutObject: the body streams and cannot be sent twice.
     pub async fn upload_part(&self, part: PutPart) -> Result<Answer, Error> {
         let length = part.body.sealed_len().get();
+        let bucket = part.upload.object.bucket;
+        let checked = self.has_checked_parts(&bucket, &part.headers).await;
         let mut wire = Wire::new(part.headers)?;
         let progress = Progress::new();
         let body = ByteStream::new(SdkBody::from_body_1_x(PutBody::new(part.body, progress.clone())));
-        let sent = self
-            .uploads
-            .upload_part()
-            .bucket(part.upload.object.bucket)
+        let request = if checked {
+            self.checked_uploads.upload_part().checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+        } else {
+            self.uploads.upload_part()
+        };
+        let request = request
+            .bucket(&bucket)
             .key(wire.key(part.upload.object.key))
             .upload_id(part.upload.id)
             .part_number(i32::from(part.number))
             .content_length(i64::try_from(length).map_err(|e| Error::NotSent(e.into()))?)
             .body(body)
-            .customize()
-            .disable_payload_signing()
-            .interceptor(wire.clone())
-            .send();
-        let (_, headers) =
-            progress.watch(finish(sent, &wire), self.patience).await.map_err(|stalled| Error::TimedOut(stalled.into()))??;
+            .customize();
+        let request = if checked { request } else { request.disable_payload_signing() };
+        let sent = request.interceptor(wire.clone()).send();
+        let outcome =
+            progress.watch(finish(sent, &wire), self.patience).await.map_err(|stalled| Error::TimedOut(stalled.into()))?;
+        let (_, headers) = outcome.map_err(|error| self.demands.heed(&bucket, error))?;
         Ok(Answer { headers })
     }
 
