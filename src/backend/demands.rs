@@ -1,4 +1,4 @@
-//! Which uploads carry a checksum of the sealed body: objects with Object Lock settings of their own,
+//! Which uploads carry a checksum of the sealed body: every object where that is configured, objects with Object Lock settings of their own,
 //! and objects and parts in buckets with Object Lock, whose default retention makes the store demand it.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html>
 
@@ -18,6 +18,7 @@ const KEPT: Duration = Duration::from_secs(600);
 /// What is known of the buckets, shared by all clones.
 #[derive(Clone, Debug, Default)]
 pub struct Demands {
+    always: bool,
     buckets: Arc<Mutex<HashMap<String, Known>>>,
 }
 
@@ -38,8 +39,14 @@ pub(super) enum Demand {
 }
 
 impl Demands {
+    /// Every object carries a checksum, whatever the store wants. A part that broke off does no harm: nobody knows its ETag.
+    #[must_use]
+    pub fn always() -> Self {
+        Self { always: true, ..Self::default() }
+    }
+
     pub(super) fn of_object(&self, bucket: &str, headers: &HeaderMap) -> Demand {
-        if headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-")) {
+        if self.always || headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-")) {
             return Demand::Known(true);
         }
         self.of_bucket(bucket)
@@ -142,8 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn lock_settings_of_an_upload_are_a_demand() {
+    fn lock_settings_of_an_upload_are_a_demand_and_so_is_the_configuration() {
         let headers: HeaderMap = [("x-amz-object-lock-legal-hold".parse().unwrap(), "ON".parse().unwrap())].into_iter().collect();
         assert_eq!(Demands::default().of_object("b", &headers), Demand::Known(true));
+        assert_eq!(Demands::always().of_object("b", &HeaderMap::new()), Demand::Known(true));
+        assert_eq!(Demands::always().of_bucket("b"), ASK);
     }
 }

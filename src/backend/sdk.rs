@@ -462,7 +462,22 @@ fn header_map(response: &HttpResponse) -> HeaderMap {
             map.append(name, value);
         }
     }
+    without_framing(&mut map);
     map
+}
+
+/// Some stores take the framing of an upload for a coding of the object, and show it.
+fn without_framing(headers: &mut HeaderMap) {
+    let codings = headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let codings: Vec<_> = codings.flat_map(|value| value.split(',')).map(str::trim).collect();
+    if !codings.contains(&FRAMING) {
+        return;
+    }
+    let own: Vec<_> = codings.into_iter().filter(|coding| *coding != FRAMING).collect();
+    match HeaderValue::try_from(own.join(",")) {
+        Ok(own) if !own.is_empty() => headers.insert(CONTENT_ENCODING, own),
+        _ => headers.remove(CONTENT_ENCODING),
+    };
 }
 
 pub(super) async fn finish<O, E>(
@@ -624,6 +639,24 @@ mod tests {
         assert_eq!(with_key("http://h/b/-?x-id=Put", " \t").as_deref(), Some("http://h/b/%20%09?x-id=Put"));
         assert_eq!(with_key("http://b.h/-", "\u{3000}").as_deref(), Some("http://b.h/%E3%80%80"));
         assert_eq!(with_key("http://h/b/a-?x=/-", " "), None);
+    }
+
+    #[test]
+    fn the_framing_of_an_upload_is_no_coding_of_the_object() {
+        for (kept, shown) in [
+            (&["aws-chunked"][..], None),
+            (&["gzip,aws-chunked"], Some("gzip")),
+            (&["gzip, br", "aws-chunked"], Some("gzip,br")),
+            (&["gzip, br"], Some("gzip, br")),
+            (&[], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in kept {
+                headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            without_framing(&mut headers);
+            assert_eq!(headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap()), shown, "{kept:?}");
+        }
     }
 
     #[test]

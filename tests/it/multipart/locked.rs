@@ -1,4 +1,5 @@
-//! Uploads that carry a checksum of the sealed body: into buckets whose default retention makes the store demand it.
+//! Uploads that carry a checksum of the sealed body: into buckets whose default retention makes the store demand it, and everywhere where
+//! that is configured.
 
 use aws_sdk_s3::types::{
     ChecksumMode, ChecksumType, DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockMode,
@@ -63,4 +64,20 @@ async fn checked_behind(site: &Site, key: &str) {
     assert_eq!((sum, kind), (Some(crc64(&sealed)), Some(ChecksumType::FullObject)), "{key}");
     let seen = site.client().head_object().bucket(&site.bucket).key(key).checksum_mode(ChecksumMode::Enabled).send().await;
     assert_eq!(seen.expect("head").checksum_crc64_nvme(), Some(crc64(&site.get(key).await).as_str()), "{key}");
+}
+
+#[tokio::test]
+async fn every_object_carries_a_checksum_where_that_is_configured() {
+    for site in Site::each_set(&[("CIPHERGATE_BACKEND__UPLOAD_CHECKSUM", "crc64nvme")]).await {
+        let (client, bucket) = (site.client(), site.bucket.as_str());
+        for (key, len) in [("empty", 0), ("small", 1), ("large", 3_000_000)] {
+            client.put_object().bucket(bucket).key(key).body(noise(len, 1).into()).send().await.expect("put");
+            assert!(site.get(key).await == noise(len, 1), "{key}");
+            checked_behind(&site, key).await;
+        }
+        let upload = site.create("parts").await;
+        let parts = [upload.part(&client, 1, noise(LEAST, 1)).await, upload.part(&client, 2, noise(100, 2)).await];
+        upload.complete(&client, &parts).send().await.expect("complete");
+        assert!(site.get("parts").await == [noise(LEAST, 1), noise(100, 2)].concat());
+    }
 }
