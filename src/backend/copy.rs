@@ -6,12 +6,11 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::config::retry::RetryConfig;
 use futures::{StreamExt, TryStreamExt};
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::sdk::{Wire, finish, instant};
+use super::sdk::{Wire, finish, instant, once};
 use super::{Error, ObjectName, S3Backend, Upload};
 
 /// Characters that need no encoding in the name of a source.
@@ -143,10 +142,6 @@ impl S3Backend {
             Err(late) => Err(Error::TimedOut(late.into())),
         }
     }
-}
-
-fn once() -> aws_sdk_s3::config::Builder {
-    aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled())
 }
 
 fn garbled(text: &'static str) -> Error {

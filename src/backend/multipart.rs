@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, EncodingType};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::sdk::{BODY_CHECKSUM, Names, S3Backend, Wire, finish, instant, owner, prefixes};
+use super::sdk::{Names, S3Backend, Wire, finish, instant, owner, prefixes};
 use super::upload::{Progress, PutBody};
 use super::{Answer, Error, ObjectName, Owner};
 use crate::stream::SealedBody;
@@ -117,8 +117,11 @@ pub struct ListedUpload {
 
 impl S3Backend {
     /// CreateMultipartUpload. The headers are those that the finished object will have.
-    pub async fn create_upload(&self, object: ObjectName, headers: HeaderMap) -> Result<CreatedUpload, Error> {
-        self.demands.expect_parts(&object.bucket, &headers);
+    pub async fn create_upload(&self, object: ObjectName, mut headers: HeaderMap) -> Result<CreatedUpload, Error> {
+        if self.has_checked_parts(&object.bucket, &headers).await {
+            // Parts may bring only the kind of checksum that was announced.
+            headers.insert("x-amz-checksum-algorithm", HeaderValue::from_static("CRC64NVME"));
+        }
         let mut wire = Wire::for_document("InitiateMultipartUploadResult", headers)?;
         let sent = self
             .client
@@ -137,16 +140,16 @@ impl S3Backend {
     pub async fn upload_part(&self, part: PutPart) -> Result<Answer, Error> {
         let length = part.body.sealed_len().get();
         let bucket = part.upload.object.bucket;
-        let checked = self.demands.of_upload(&bucket, &part.headers);
+        let checked = self.has_checked_parts(&bucket, &part.headers).await;
         let mut wire = Wire::new(part.headers)?;
         let progress = Progress::new();
         let body = ByteStream::new(SdkBody::from_body_1_x(PutBody::new(part.body, progress.clone())));
         let request = if checked {
-            self.checked_uploads.upload_part().checksum_algorithm(BODY_CHECKSUM)
+            self.checked_uploads.upload_part().checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
         } else {
             self.uploads.upload_part()
         };
-        let sent = request
+        let request = request
             .bucket(&bucket)
             .key(wire.key(part.upload.object.key))
             .upload_id(part.upload.id)
