@@ -5,5 +5,6 @@ mod checksums;
 mod completes;
 mod hidden;
 mod large;
+mod plaintext;
 mod site;
 mod uploads;
