@@ -6,5 +6,6 @@ mod completes;
 mod hidden;
 mod large;
 mod plaintext;
+mod resume;
 mod site;
 mod uploads;

@@ -95,7 +95,7 @@ async fn what_waits_in_the_store_is_sealed_and_goes_with_the_upload() {
         let upload = site.create("k").await;
         let part = upload.part(&client, 1, plain.clone()).await;
         let staged = site.staged().await;
-        assert_eq!(staged.len(), 2, "{staged:?}");
+        assert_eq!(staged.len(), 3, "{staged:?}");
         for key in &staged {
             let bytes =
                 site.behind().get_object().bucket(&site.bucket).key(key).send().await.unwrap().body.collect().await.unwrap();
