@@ -18,10 +18,10 @@ use http::{Method, StatusCode};
 use s3s::{Body, S3Error, S3ErrorCode};
 use tracing::Instrument as _;
 
+use super::address::Scheme;
 use super::body::{BodyWanted, ClientBody, FaultSlot, Pieces, ReplyBody, pump};
 use super::edge::{Answering, Answers};
 use super::front::Service;
-use super::post_object::Scheme;
 use super::route::Classified;
 use crate::observe::request::{ClientLink, RequestLog, RequestRecord};
 use crate::observe::request_id::RequestId;

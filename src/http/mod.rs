@@ -5,6 +5,7 @@
 
 pub mod body;
 
+mod address;
 mod cors;
 pub mod cross_origin;
 mod edge;

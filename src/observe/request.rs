@@ -79,6 +79,10 @@ impl ClientLink {
     }
 }
 
+/// The address of the object that a request is for, as the client reaches it. An extension of the HTTP request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectAddress(pub String);
+
 /// How far a request came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {

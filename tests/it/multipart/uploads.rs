@@ -46,6 +46,8 @@ async fn every_list_of_parts_becomes_an_object() {
             let done = done.unwrap_or_else(|error| panic!("{list:?}: {error:?}"));
             let etag = done.e_tag().expect("ETag").to_owned();
             assert!(etag.contains('-'), "{etag}");
+            let address = format!("http://{}/{}/dir/list%20{at}%2B%C3%BC", site.gateways[1].s3, site.bucket);
+            assert_eq!((done.location(), done.key()), (Some(address.as_str()), Some(key.as_str())));
             check_object(&site, &key, &whole, &etag).await;
         }
         assert_eq!(
