@@ -20,6 +20,7 @@ use super::plain::PlainWay;
 use super::post_object::Forms;
 use super::restore::refuse_queries;
 use super::route::{Classified, Target, Way, classify_at, is_ignored_in_query, object_path, range_is_usable};
+use super::unhurried;
 use crate::auth::proof::ExpectedOperation;
 use crate::auth::{Gate, Identities};
 use crate::backend::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder};
@@ -107,6 +108,7 @@ impl Service {
         let mut answer = match &classified.verdict {
             Ok(_) if classified.form => forms.call(req, classified).await.or_else(refuse)?,
             Err(refusal) if classified.form => refuse(refusal.to_s3_error())?,
+            _ if unhurried::may_take_long(&req, classified) => unhurried::answer(self.s3.clone(), req).await?,
             _ => self.s3.call(req).await?,
         };
         if matches!(classified.operation, "PutBucketCors" | "DeleteBucketCors" | "CreateBucket" | "DeleteBucket")
