@@ -192,7 +192,8 @@ impl S3Backend {
             .bucket(get.object.bucket)
             .key(wire.key(get.object.key))
             .set_version_id(get.version_id)
-            .set_range(get.range.map(super::ByteRange::header_value))
+            .set_range(get.range.and_then(super::ByteRange::header_value))
+            .set_part_number(get.range.and_then(super::ByteRange::part_number))
             .customize()
             .interceptor(wire.clone())
             .send();
@@ -200,7 +201,7 @@ impl S3Backend {
         Ok(ObjectAnswer { headers, body: receive(output.body, self.patience.idle) })
     }
 
-    /// HeadObject.
+    /// HeadObject. Of a range only a part counts.
     pub async fn head_object(&self, head: Select) -> Result<Answer, Error> {
         let mut wire = Wire::new(head.headers)?;
         let sent = self
@@ -209,6 +210,7 @@ impl S3Backend {
             .bucket(head.object.bucket)
             .key(wire.key(head.object.key))
             .set_version_id(head.version_id)
+            .set_part_number(head.range.and_then(super::ByteRange::part_number))
             .customize()
             .interceptor(wire.clone())
             .send();

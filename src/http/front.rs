@@ -13,16 +13,18 @@ use s3s::route::S3Route;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
+use super::address::{Scheme, object_address};
 use super::cross_origin::{CorsCache, CrossOrigin, Wish};
 use super::hosts::Hosts;
 use super::plain::PlainWay;
 use super::post_object::Forms;
 use super::restore::refuse_queries;
 use super::route::{Classified, Target, Way, classify_at, is_ignored_in_query, object_path, range_is_usable};
+use super::unhurried;
 use crate::auth::proof::ExpectedOperation;
 use crate::auth::{Gate, Identities};
 use crate::backend::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder};
-use crate::observe::request::RequestRecord;
+use crate::observe::request::{ObjectAddress, RequestRecord};
 use crate::observe::request_id::RequestId;
 use crate::ops::{AccessRules, Error, StatePlace, refusal_of, verify_document};
 
@@ -86,7 +88,7 @@ impl Service {
     /// The protocol library gave up; the answer is an internal error.
     pub(super) async fn call(
         &self,
-        req: http::Request<Body>,
+        mut req: http::Request<Body>,
         classified: &Classified,
     ) -> Result<http::Response<Body>, HttpError> {
         let Some((forms, cross_origin)) = &self.browsers else {
@@ -99,9 +101,16 @@ impl Service {
             return cross_origin.preflight(req.headers(), bucket, id).await.or_else(refuse);
         }
         let wish = Wish::of(req.method(), req.headers(), classified);
+        if let ("CompleteMultipartUpload", Target::Object(bucket, key)) = (classified.operation, &classified.target) {
+            let by_host = self.hosts.bucket(req.headers()).is_some();
+            let scheme = req.extensions().get::<Scheme>().copied();
+            let address = object_address(scheme, req.headers(), by_host, bucket, key);
+            req.extensions_mut().insert(ObjectAddress(address));
+        }
         let mut answer = match &classified.verdict {
             Ok(_) if classified.form => forms.call(req, classified).await.or_else(refuse)?,
             Err(refusal) if classified.form => refuse(refusal.to_s3_error())?,
+            _ if unhurried::may_take_long(&req, classified) => unhurried::answer(self.s3.clone(), req).await?,
             _ => self.s3.call(req).await?,
         };
         if matches!(classified.operation, "PutBucketCors" | "DeleteBucketCors" | "CreateBucket" | "DeleteBucket")

@@ -9,7 +9,8 @@ use super::Error;
 use super::check::{part_checksum, shown_checksum};
 use crate::format::{ChecksumKind, Footer, PlainLen, layout};
 
-const PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
+/// Says how many parts an object has.
+pub const PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
 
 /// The part that a request asks for.
 ///
@@ -33,7 +34,7 @@ pub struct Part {
     /// It is all there is: an object of a single upload.
     pub is_whole: bool,
     /// How many parts the object has; `None` when it was a single upload.
-    count: Option<usize>,
+    count: Option<HeaderValue>,
     /// The client's checksum, as headers: S3 shows one only where it is that of exactly these bytes, and keeps none of the parts of an
     /// object that has one of the whole.
     pub checksum: Vec<(HeaderName, HeaderValue)>,
@@ -59,6 +60,11 @@ impl Part {
         }
     }
 
+    /// A part of an object that is not sealed, as the store delimits it.
+    pub fn of_store(span: Option<(u64, u64)>, count: Option<HeaderValue>, checksum: Vec<(HeaderName, HeaderValue)>) -> Self {
+        Self { span, is_whole: false, count, checksum }
+    }
+
     /// A part of an object in the multipart layout.
     ///
     /// # Errors
@@ -74,7 +80,12 @@ impl Part {
                     _ if footer.parts.len() == 1 => shown_checksum(footer),
                     _ => Vec::new(),
                 };
-                return Ok(Self { span: span(start, len), is_whole: false, count: Some(footer.parts.len()), checksum });
+                return Ok(Self {
+                    span: span(start, len),
+                    is_whole: false,
+                    count: Some(HeaderValue::from(footer.parts.len())),
+                    checksum,
+                });
             }
             start += len;
         }
@@ -83,8 +94,8 @@ impl Part {
 
     /// Says in an answer how many parts there are.
     pub fn show_count(&self, headers: &mut HeaderMap) {
-        if let Some(count) = self.count {
-            headers.insert(PARTS_COUNT, HeaderValue::from(count));
+        if let Some(count) = &self.count {
+            headers.insert(PARTS_COUNT, count.clone());
         }
     }
 }

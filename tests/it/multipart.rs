@@ -6,6 +6,8 @@ mod completes;
 mod hidden;
 mod large;
 mod locked;
+mod plaintext;
+mod resume;
 mod site;
 mod uploads;
 mod versioned;

@@ -16,6 +16,7 @@ use super::{Refused, is_no_such_upload, part_number};
 use crate::backend::{self, ByteRange, CompleteUpload, CompletedUpload, PutPart, Select};
 use crate::format::layout::{PART_MIN, part_plain_len, part_sealed_len};
 use crate::format::{ChecksumBytes, ChecksumKind, Footer, PartHeader, PlainLen, Receipt, SealedLen, TableEntry, split_part_etag};
+use crate::observe::request::ObjectAddress;
 use crate::ops::check::{shown_value, take_checksums};
 use crate::ops::object::Stored;
 use crate::ops::protection::Opener;
@@ -63,7 +64,7 @@ impl Gateway {
         let object = &session.upload.object;
         let marked = headers::mark_etag_text(&completed.etag);
         let mut output = CompleteMultipartUploadOutput {
-            location: Some(format!("/{}/{}", object.bucket, headers::in_path(&object.key))),
+            location: req.extensions.get::<ObjectAddress>().map(|address| address.0.clone()),
             bucket: Some(object.bucket.clone()),
             key: Some(object.key.clone()),
             e_tag: Some(ETag::Strong(marked)),

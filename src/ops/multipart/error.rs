@@ -44,6 +44,16 @@ pub enum Refused {
     ChecksumUnknown,
     #[error("The provided 'x-amz-mp-object-size' header value {declared} does not match what was computed: {computed}")]
     ObjectSize { declared: u64, computed: u64 },
+    #[error(
+        "The multipart upload initiate requested encryption. Subsequent part requests must include the appropriate encryption parameters."
+    )]
+    EncryptionMissing,
+    #[error(
+        "The multipart upload initiate request did not request encryption. Please resend the request without sending encryption parameters."
+    )]
+    EncryptionSuperfluous,
+    #[error("The provided encryption parameters did not match the ones used originally.")]
+    EncryptionDiffers,
     #[error("Please try again: another request completed or changed this upload at the same time.")]
     Busy,
 }
@@ -63,6 +73,9 @@ impl Refused {
             | Self::ChecksumAlgorithm { .. }
             | Self::ChecksumPair { .. }
             | Self::ChecksumUnknown
+            | Self::EncryptionMissing
+            | Self::EncryptionSuperfluous
+            | Self::EncryptionDiffers
             | Self::ObjectSize { .. } => S3ErrorCode::InvalidRequest,
             Self::Busy => return custom("ServiceUnavailable", 503, self.to_string()),
         };

@@ -19,8 +19,8 @@ mod staging;
 mod upload_part;
 
 pub use error::Refused;
-pub(in crate::ops) use put_large::AbortOnDrop;
 pub use put_large::LARGE_PLAIN_MAX;
+pub(in crate::ops) use put_large::{AbortOnDrop, Large};
 use session::Uploads;
 
 use http::HeaderValue;

@@ -31,7 +31,7 @@ pub(super) struct Staging {
 }
 
 /// An object in the state store, by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
     Record,
     Spool {
@@ -42,6 +42,11 @@ pub(super) enum Kept {
     Marker {
         number: u16,
         sealed_size: u64,
+    },
+    /// The receipt, in hex, that an attempt of this number was answered with.
+    Receipt {
+        number: u16,
+        hex: String,
     },
 }
 
@@ -57,11 +62,12 @@ pub(super) struct Spooled {
 
 impl Kept {
     /// The end of the name, behind the upload's folder.
-    pub(super) fn name(self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Record => "r".to_owned(),
-            Self::Spool { number, part_id } => format!("p/{number:05}/{}", HEXLOWER.encode(&part_id)),
+            Self::Spool { number, part_id } => format!("p/{number:05}/{}", HEXLOWER.encode(part_id)),
             Self::Marker { number, sealed_size } => format!("f/{number:05}/{sealed_size}"),
+            Self::Receipt { number, hex } => format!("e/{number:05}/{hex}"),
         }
     }
 
@@ -74,6 +80,9 @@ impl Kept {
                 Self::Spool { number: number.parse().ok()?, part_id: HEXLOWER.decode(id.as_bytes()).ok()?.try_into().ok()? }
             }
             ("f", Some(number), Some(size)) => Self::Marker { number: number.parse().ok()?, sealed_size: size.parse().ok()? },
+            ("e", Some(number), Some(hex)) if hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) => {
+                Self::Receipt { number: number.parse().ok()?, hex: hex.to_owned() }
+            }
             _ => return None,
         };
         (kept.name() == name).then_some(kept)
@@ -94,13 +103,13 @@ impl Staging {
         Self { backend: backend.clone(), bucket: bucket.to_owned(), folder: format!("{prefix}{base}/") }
     }
 
-    fn object(&self, kept: Kept) -> ObjectName {
+    fn object(&self, kept: &Kept) -> ObjectName {
         ObjectName { bucket: self.bucket.clone(), key: format!("{}{}", self.folder, kept.name()) }
     }
 
     /// Stores something. Errors are the store's; why a body ended early only its outcome says.
     pub(super) async fn put(&self, kept: Kept, body: SealedBody) -> Result<(), StoreError> {
-        let put = PutObject { object: self.object(kept), headers: HeaderMap::new(), body };
+        let put = PutObject { object: self.object(&kept), headers: HeaderMap::new(), body };
         self.backend.put_object(put).await.map(|_| ())
     }
 
@@ -120,7 +129,7 @@ impl Staging {
 
     /// The bytes of something that was stored; `None` when it is not there.
     pub(super) async fn get(&self, kept: Kept) -> Result<Option<Body>, Error> {
-        let select = Select { object: self.object(kept), version_id: None, headers: HeaderMap::new(), range: None };
+        let select = Select { object: self.object(&kept), version_id: None, headers: HeaderMap::new(), range: None };
         match self.backend.get_object(select).await {
             Ok(ObjectAnswer { body, .. }) => Ok(Some(body)),
             Err(StoreError::Refused(refusal)) if refusal.status == 404 && refusal.code != "NoSuchBucket" => Ok(None),
@@ -130,7 +139,7 @@ impl Staging {
 
     /// Removes one thing. It is no error when it is not there.
     pub(super) async fn delete(&self, kept: Kept) -> Result<(), StoreError> {
-        let select = Select { object: self.object(kept), version_id: None, headers: HeaderMap::new(), range: None };
+        let select = Select { object: self.object(&kept), version_id: None, headers: HeaderMap::new(), range: None };
         self.backend.delete_object(select).await.map(|_| ())
     }
 
@@ -173,7 +182,27 @@ impl Staging {
         Ok(found)
     }
 
-    /// Removes spool and markers, and the record too if asked. What cannot be removed now is left to the janitor.
+    /// The receipts of parts with numbers behind `after` and up to `last`, in hex.
+    pub(super) async fn receipts(&self, after: u16, last: u16) -> Result<Vec<(u16, String)>, StoreError> {
+        let start = (after > 0).then(|| format!("{}e/{after:05}/g", self.folder));
+        let mut found = Vec::new();
+        self.walk("e/", start, |page| {
+            let mut goes_on = true;
+            for (kept, _) in page {
+                if let Kept::Receipt { number, hex } = kept {
+                    goes_on = *number <= last;
+                    if goes_on {
+                        found.push((*number, hex.clone()));
+                    }
+                }
+            }
+            goes_on
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Removes everything but the record, and that too if asked. What cannot be removed now is left to the janitor.
     pub(super) async fn clear(&self, with_record: bool) {
         if let Err(error) = self.try_clear(with_record).await {
             tracing::warn!(
@@ -253,14 +282,25 @@ mod tests {
             Kept::Spool { number: 7, part_id: id },
             Kept::Spool { number: 10_000, part_id: id },
             Kept::Marker { number: 10_000, sealed_size: 5_244_192 },
+            Kept::Receipt { number: 7, hex: "0a".repeat(42) },
         ] {
             assert_eq!(Kept::parse(&kept.name()), Some(kept));
         }
         assert_eq!(Kept::Spool { number: 7, part_id: id }.name(), format!("p/00007/{}", "ab".repeat(16)));
         assert_eq!(Kept::Marker { number: 7, sealed_size: 9 }.name(), "f/00007/9");
-        for other in
-            ["", "r/", "x", "p/7/abababababababababababababababab", "p/00007/AB", "f/00007/09", "f/00007/+9", "f/00007/9/", "p"]
-        {
+        for other in [
+            "",
+            "r/",
+            "x",
+            "p/7/abababababababababababababababab",
+            "p/00007/AB",
+            "f/00007/09",
+            "f/00007/+9",
+            "f/00007/9/",
+            "p",
+            "e/7/ab",
+            "e/00007/AB",
+        ] {
             assert_eq!(Kept::parse(other), None, "{other}");
         }
         let base = "0".repeat(64);
