@@ -136,10 +136,11 @@ mod tests {
             parts: vec![entry(1, 5_242_880), entry(4, 5_242_880), entry(7, 3), entry(9, 0)],
         };
         let found = |number| Part::of_multipart(number, &footer).map(|part| (part.span, part.count));
-        assert_eq!(found(1).unwrap(), (Some((0, 5_242_879)), Some(4)));
-        assert_eq!(found(4).unwrap(), (Some((5_242_880, 10_485_759)), Some(4)));
-        assert_eq!(found(7).unwrap(), (Some((10_485_760, 10_485_762)), Some(4)));
-        assert_eq!(found(9).unwrap(), (None, Some(4)));
+        let four = || HeaderValue::from(4);
+        assert_eq!(found(1).unwrap(), (Some((0, 5_242_879)), Some(four())));
+        assert_eq!(found(4).unwrap(), (Some((5_242_880, 10_485_759)), Some(four())));
+        assert_eq!(found(7).unwrap(), (Some((10_485_760, 10_485_762)), Some(four())));
+        assert_eq!(found(9).unwrap(), (None, Some(four())));
         for missing in [2, 3, 8, 10] {
             assert!(matches!(found(missing), Err(Error::InvalidPartNumber)), "{missing}");
         }
