@@ -46,13 +46,17 @@ impl Demands {
     }
 
     pub(super) fn of_object(&self, bucket: &str, headers: &HeaderMap) -> Demand {
-        if self.always || headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-")) {
+        if self.always || is_locked(headers) {
             return Demand::Known(true);
         }
-        self.of_bucket(bucket)
+        self.of_bucket_at(bucket, Instant::now())
     }
 
-    pub(super) fn of_bucket(&self, bucket: &str) -> Demand {
+    /// Of an upload in parts. Only its creation has Object Lock settings, so the bucket is remembered for its parts, which do not say so.
+    pub(super) fn of_parts(&self, bucket: &str, headers: &HeaderMap) -> Demand {
+        if is_locked(headers) {
+            self.learn(bucket, true);
+        }
         self.of_bucket_at(bucket, Instant::now())
     }
 
@@ -97,6 +101,10 @@ impl Demands {
     }
 }
 
+fn is_locked(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-"))
+}
+
 fn wants_checksum(refusal: &Refusal) -> bool {
     refusal.status == 400
         && refusal.code == "InvalidRequest"
@@ -123,7 +131,7 @@ mod tests {
         assert!(matches!(demands.heed("b", refusal("InvalidRequest", "Something else")), Error::Refused(r) if r.status == 400));
         assert_eq!(demands.of_object("b", &none), ASK);
         assert!(matches!(demands.heed("b", refusal("InvalidRequest", text)), Error::Refused(r) if r.status == 503));
-        assert_eq!((other_worker.of_object("b", &none), demands.of_bucket("c")), (Demand::Known(true), ASK));
+        assert_eq!((other_worker.of_object("b", &none), demands.of_parts("c", &none)), (Demand::Known(true), ASK));
     }
 
     #[test]
@@ -153,6 +161,9 @@ mod tests {
         let headers: HeaderMap = [("x-amz-object-lock-legal-hold".parse().unwrap(), "ON".parse().unwrap())].into_iter().collect();
         assert_eq!(Demands::default().of_object("b", &headers), Demand::Known(true));
         assert_eq!(Demands::always().of_object("b", &HeaderMap::new()), Demand::Known(true));
-        assert_eq!(Demands::always().of_bucket("b"), ASK);
+        let (always, none) = (Demands::always(), HeaderMap::new());
+        assert_eq!(always.of_parts("b", &none), ASK);
+        assert_eq!(always.of_parts("b", &headers), Demand::Known(true));
+        assert_eq!((always.of_parts("b", &none), always.of_parts("c", &none)), (Demand::Known(true), ASK));
     }
 }

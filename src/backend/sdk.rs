@@ -136,9 +136,9 @@ impl S3Backend {
         Ok(Answer { headers })
     }
 
-    /// Whether the parts of an upload into this bucket carry a checksum of what they are.
+    /// Whether the parts of an upload into this bucket carry a checksum of what they are. `headers` are those of its creation, or of a part.
     pub(super) async fn has_checked_parts(&self, bucket: &str, headers: &HeaderMap) -> bool {
-        self.is_met(self.demands.of_bucket(bucket), bucket, headers).await
+        self.is_met(self.demands.of_parts(bucket, headers), bucket, headers).await
     }
 
     /// Whether there is a demand for a checksum, which the store is asked once in a while. `headers` are the upload's.
