@@ -37,6 +37,8 @@ const DOCUMENT_MAX: usize = 8 * 1024 * 1024;
 /// to 1 MiB.
 const SIGNED_CHUNK_MAX: usize = 8 * 1024 * 1024;
 
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+
 /// What a service is made of.
 pub struct FrontParts<S> {
     /// The sealed operations.
@@ -176,6 +178,7 @@ struct Front {
 fn needs_repair(classified: &Classified, headers: &HeaderMap) -> bool {
     !classified.hoisted.is_empty()
         || classified.is_sealed("DeleteObjects")
+        || (classified.is_sealed("CompleteMultipartUpload") && headers.contains_key(CONTENT_MD5))
         || ((classified.is_sealed("GetObject") || classified.is_sealed("HeadObject")) && !range_is_usable(headers))
 }
 
@@ -268,6 +271,10 @@ impl Front {
             let document = read_document(&mut req, DELETE_BODY_MAX).await?;
             req.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
             Body::from(document)
+        } else if classified.is_sealed("CompleteMultipartUpload") && req.trailing_headers.is_none() {
+            let document = read_list(&mut req).await?;
+            req.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
+            Body::from(document)
         } else if req.trailing_headers.is_some() {
             // The trailers would be lost on this way and with them what they protect. No client sends this.
             return Err(S3Error::new(S3ErrorCode::NotImplemented));
@@ -334,9 +341,27 @@ fn without_signature(classified: &Classified) -> S3Result<Uri> {
     text.parse().map_err(|_| S3Error::new(S3ErrorCode::InvalidURI))
 }
 
-/// Reads a document to its very end, so that hash, chunk signatures and length are all checked, and compares it with the digests
-/// that came along.
+/// Reads a document and compares it with the digests that came along.
 async fn read_document(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes> {
+    let whole = read_whole(req, max).await?;
+    // On the forward way the backend checks it once more; there it has to be a header.
+    let checksum = verify_document(&req.headers, req.trailing_headers.clone(), &whole).map_err(Error::into_s3)?;
+    if let Some((name, value)) = checksum {
+        req.headers.insert(name, value);
+    }
+    Ok(whole)
+}
+
+/// Reads the list of parts that completes an upload. A checksum beside it is the object's; only the MD5 is the list's own.
+async fn read_list(req: &mut S3Request<Body>) -> S3Result<Bytes> {
+    let whole = read_whole(req, DOCUMENT_MAX).await?;
+    let own = req.headers.get(CONTENT_MD5).map(|digest| (CONTENT_MD5, digest.clone()));
+    verify_document(&own.into_iter().collect(), None, &whole).map_err(Error::into_s3)?;
+    Ok(whole)
+}
+
+/// Reads a body to its very end, so that hash, chunk signatures and length are all checked.
+async fn read_whole(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes> {
     let mut body = std::mem::take(&mut req.input);
     let mut whole = BytesMut::new();
     while let Some(piece) = body.next().await {
@@ -346,11 +371,6 @@ async fn read_document(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes>
             return Err(S3Error::new(S3ErrorCode::MaxMessageLengthExceeded));
         }
         whole.extend_from_slice(&piece);
-    }
-    // On the forward way the backend checks it once more; there it has to be a header.
-    let checksum = verify_document(&req.headers, req.trailing_headers.clone(), &whole).map_err(Error::into_s3)?;
-    if let Some((name, value)) = checksum {
-        req.headers.insert(name, value);
     }
     Ok(whole.freeze())
 }

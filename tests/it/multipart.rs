@@ -5,5 +5,7 @@ mod checksums;
 mod completes;
 mod hidden;
 mod large;
+mod locked;
 mod site;
 mod uploads;
+mod versioned;

@@ -15,7 +15,7 @@ use super::staging::Kept;
 use super::{Refused, is_no_such_upload, part_number};
 use crate::backend::{self, ByteRange, CompleteUpload, CompletedUpload, PutPart, Select};
 use crate::format::layout::{PART_MIN, part_plain_len, part_sealed_len};
-use crate::format::{ChecksumBytes, Footer, PartHeader, PlainLen, Receipt, SealedLen, TableEntry, split_part_etag};
+use crate::format::{ChecksumBytes, ChecksumKind, Footer, PartHeader, PlainLen, Receipt, SealedLen, TableEntry, split_part_etag};
 use crate::ops::check::{shown_value, take_checksums};
 use crate::ops::object::Stored;
 use crate::ops::protection::Opener;
@@ -226,6 +226,12 @@ impl Complete<'_> {
             Err(Refused::ChecksumAlgorithm { expected, actual: actual.name() }.into())
         };
         for (line, known) in list.iter().zip(lines) {
+            // Without its receipt a part came from ListParts, which has no checksums to give back.
+            if let (Some((algorithm, ChecksumKind::Composite)), Some(_)) = (announced, known.checksum)
+                && checksum::of_line(line).next().is_none()
+            {
+                return Err(Refused::ChecksumMissing { algorithm, number: known.number }.into());
+            }
             for (algorithm, value) in checksum::of_line(line) {
                 if announced.is_none_or(|(announced, _)| announced != algorithm) {
                     return refuse_other(algorithm);

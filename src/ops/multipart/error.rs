@@ -25,6 +25,11 @@ pub enum Refused {
     PartNumber,
     #[error("The XML you provided was not well-formed or did not validate against our published schema")]
     MalformedXml,
+    #[error(
+        "The upload was created using a {} checksum. The complete request must include the checksum for each part. It was missing for part {number} in the request.",
+        .algorithm.name().to_ascii_lowercase()
+    )]
+    ChecksumMissing { algorithm: ChecksumAlgorithm, number: u16 },
     #[error("The {0} you specified did not match the calculated checksum.")]
     BadDigest(ChecksumAlgorithm),
     #[error("The upload was created using the {0} checksum mode. The complete request must use the same checksum mode.")]
@@ -53,7 +58,8 @@ impl Refused {
             Self::PartNumber => S3ErrorCode::InvalidArgument,
             Self::MalformedXml => S3ErrorCode::MalformedXML,
             Self::BadDigest(_) => S3ErrorCode::BadDigest,
-            Self::ChecksumType(_)
+            Self::ChecksumMissing { .. }
+            | Self::ChecksumType(_)
             | Self::ChecksumAlgorithm { .. }
             | Self::ChecksumPair { .. }
             | Self::ChecksumUnknown

@@ -7,9 +7,9 @@ use data_encoding::HEXLOWER;
 use futures::TryStreamExt;
 use http::HeaderMap;
 
+use super::contents::{Left, Pages, delete_all};
 use crate::backend::{
-    self, Body, DeleteMany, DeleteOne, Error as StoreError, ListEntry, ListQuery, ObjectAnswer, ObjectName, Paging, PutObject,
-    S3Backend, Select,
+    Body, Error as StoreError, ListEntry, ListQuery, ObjectAnswer, ObjectName, Paging, PutObject, S3Backend, Select,
 };
 use crate::format::layout::part_plain_len;
 use crate::format::{PlainLen, SealedLen};
@@ -20,8 +20,6 @@ use crate::stream::SealedBody;
 const BASE_LEN: usize = 64;
 /// A record holds an envelope of a few hundred bytes, and a bucket, a key and an upload id of at most 65,535 bytes each.
 const RECORD_MAX: usize = 272 * 1024;
-/// Keys in one DeleteObjects request.
-const DELETE_MAX: usize = 1000;
 
 /// The state of one upload.
 #[derive(Clone)]
@@ -186,14 +184,25 @@ impl Staging {
     }
 
     async fn try_clear(&self, with_record: bool) -> Result<(), StoreError> {
-        let mut names = Vec::new();
-        self.walk("", None, |page| {
-            let gone = page.iter().map(|(kept, _)| *kept).filter(|kept| with_record || *kept != Kept::Record);
-            names.extend(gone.map(|kept| self.object(kept).key));
-            true
-        })
-        .await?;
-        delete_all(&self.backend, &self.bucket, names.into_iter().map(|key| (key, None))).await
+        let left = self.remove(with_record, false).await?;
+        if left == Left::Markers {
+            self.remove(with_record, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what there is, or every version of what there is and was.
+    async fn remove(&self, with_record: bool, with_versions: bool) -> Result<Left, StoreError> {
+        let goes = |key: &str| {
+            let kept = key.strip_prefix(&self.folder).and_then(Kept::parse);
+            kept.is_some_and(|kept| with_record || kept != Kept::Record)
+        };
+        let mut lines = Vec::new();
+        let mut pages = Pages::new(&self.backend, &self.bucket, &self.folder, with_versions);
+        while let Some(page) = pages.next().await? {
+            lines.extend(page.into_iter().filter(|item| goes(&item.key)).map(|item| (item.key, item.version_id)));
+        }
+        delete_all(&self.backend, &self.bucket, lines).await
     }
 
     /// Shows every page of what is kept below `below` to `take`, until that says that it has enough.
@@ -230,36 +239,6 @@ impl Staging {
 
 fn plain_len_of(entry: &ListEntry) -> Option<PlainLen> {
     part_plain_len(SealedLen::new(u64::try_from(entry.sealed_size?).ok()?))
-}
-
-/// Removes many keys, or versions of keys. The first failure is the one that is told; the others are tried all the same.
-pub(super) async fn delete_all(
-    backend: &S3Backend,
-    bucket: &str,
-    keys: impl IntoIterator<Item = (String, Option<String>)>,
-) -> Result<(), StoreError> {
-    let lines: Vec<_> = keys.into_iter().collect();
-    let mut failed = None;
-    for lines in lines.chunks(DELETE_MAX) {
-        let objects = lines
-            .iter()
-            .map(|(key, version_id)| DeleteOne { key: key.clone(), version_id: version_id.clone(), ..DeleteOne::default() })
-            .collect();
-        let many = DeleteMany { bucket: bucket.to_owned(), headers: HeaderMap::new(), quiet: true, objects };
-        let failure = match backend.delete_objects(many).await {
-            Err(error) => Some(error),
-            Ok(answer) => answer.errors.into_iter().next().map(|line| {
-                StoreError::Refused(Box::new(backend::Refusal {
-                    status: 500,
-                    code: line.code.unwrap_or_default(),
-                    message: line.message.unwrap_or_default(),
-                    headers: HeaderMap::new(),
-                }))
-            }),
-        };
-        failed = failed.or(failure);
-    }
-    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

@@ -195,12 +195,14 @@ class Sites:
         if tls:
             ca, certificate, key = certificates.make(folder)
             tls_config = f'tls_certificate_file = "{certificate}"\ntls_key_file = "{key}"\n'
+        # It would keep what it got of an upload that broke off.
+        checksum = 'upload_checksum = "crc64nvme"\n' if kind == "versitygw" else ""
         path = folder / "ciphergate.toml"
         path.touch(mode=0o600)
         path.write_text(
             f'[listen]\naddress = "127.0.0.1:{port}"\n{tls_config}{listen}'
             f'[admin]\naddress = "127.0.0.1:{admin}"\n'
-            f'[backend]\nendpoint = "{backend}"\nregion = "{REGION}"\naccess_key_id = "{keys[0]}"\nsecret_access_key = "{keys[1]}"\n'
+            f'[backend]\nendpoint = "{backend}"\nregion = "{REGION}"\naccess_key_id = "{keys[0]}"\nsecret_access_key = "{keys[1]}"\n{checksum}'
             f'[encryption]\nkey = "main"\n'
             f'[[keys]]\nlabel = "main"\n{self._key(kind)}'
             f'[[clients]]\nname = "tests"\naccess_key_id = "{CLIENT[0]}"\nsecret_access_key = "{CLIENT[1]}"\n'

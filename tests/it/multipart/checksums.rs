@@ -1,6 +1,7 @@
 //! Checksums of parts and objects: verified, recorded, shown; with every algorithm and type that S3 has.
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedPart};
 use data_encoding::BASE64;
 use sha2::{Digest as _, Sha256};
@@ -201,5 +202,58 @@ async fn pairs_that_cannot_be_and_parts_that_do_not_fit_are_refused() {
             .await;
         assert_eq!(code(refused), "InvalidRequest");
         assert_eq!(site.staged().await.len(), 1, "only the record");
+    }
+}
+
+#[tokio::test]
+async fn a_composite_checksum_wants_that_of_every_part_in_the_list() {
+    for site in Site::each("", 1).await {
+        let client = site.client();
+        for case in cases() {
+            let key = format!("{}-{}", case.algorithm.as_str(), case.kind.as_str());
+            let upload = create(&site, &client, &key, &case).await;
+            let (mut with, mut without) = (Vec::new(), Vec::new());
+            for (number, bytes) in [(1, noise(LEAST, 1)), (2, noise(100, 2))] {
+                let sum = BASE64.encode(&crc(&case.algorithm, &bytes));
+                let sent = client.upload_part().bucket(&site.bucket).key(&key).upload_id(&upload.id).part_number(number);
+                let sent = with_value!(case.algorithm, sent, &sum).body(bytes.into()).send().await.expect("part");
+                let line = CompletedPart::builder().part_number(number).e_tag(sent.e_tag().unwrap());
+                without.push(line.clone().build());
+                with.push(with_value!(case.algorithm, line, sum).build());
+            }
+            if case.kind == ChecksumType::FullObject {
+                // Nothing is wanting: the whole has a checksum of its own.
+                upload.complete(&client, &without).send().await.unwrap_or_else(|error| panic!("{key}: {error:?}"));
+                continue;
+            }
+            let list = [with[0].clone(), without[1].clone()];
+            let refused = upload.complete(&client, &list).send().await.expect_err("a checksum is missing");
+            let name = case.algorithm.as_str().to_ascii_lowercase();
+            let message = format!(
+                "The upload was created using a {name} checksum. The complete request must include the checksum for each part. \
+                 It was missing for part 2 in the request."
+            );
+            assert_eq!((refused.code(), refused.message()), (Some("InvalidRequest"), Some(message.as_str())));
+            assert_eq!(crate::kit::status(upload.complete(&client, &without).send().await), 400, "{key}");
+            upload.complete(&client, &with).send().await.unwrap_or_else(|error| panic!("{key}: {error:?}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_from_list_parts_has_no_checksums_to_give_back() {
+    for site in Site::each("", 1).await {
+        let client = site.client();
+        let case = Case { algorithm: ChecksumAlgorithm::Crc32, kind: ChecksumType::Composite };
+        let upload = create(&site, &client, "k", &case).await;
+        upload.part(&client, 1, noise(LEAST, 1)).await;
+        let listed = upload.list(&client).send().await.expect("parts");
+        let lines: Vec<_> = listed
+            .parts()
+            .iter()
+            .map(|part| CompletedPart::builder().set_part_number(part.part_number()).e_tag(part.e_tag().unwrap()).build())
+            .collect();
+        upload.complete(&client, &lines).send().await.expect("complete");
+        assert!(site.get("k").await == noise(LEAST, 1));
     }
 }

@@ -1,6 +1,8 @@
 //! Complete: what it refuses, how often it may be asked, and what it makes of ETags without receipts.
 
 use aws_sdk_s3::types::CompletedPart;
+use data_encoding::BASE64;
+use md5::Digest as _;
 
 use crate::kit::{code, noise};
 
@@ -205,5 +207,29 @@ async fn conditions_are_judged_by_the_store_when_the_object_comes_into_being() {
         let part = upload.part(&client, 1, noise(10, 1)).await;
         upload.complete(&client, &[part]).if_match(put.e_tag().unwrap()).send().await.expect("the ETag that is there");
         assert_eq!(site.get("k").await, noise(10, 1));
+    }
+}
+
+#[tokio::test]
+async fn the_list_is_compared_with_its_own_md5() {
+    for site in Site::each("", 1).await {
+        let client = site.client();
+        let upload = site.create("k").await;
+        let one = [upload.part(&client, 1, noise(100, 1)).await];
+        let with_md5 = |document: Option<&'static [u8]>| {
+            upload.complete(&client, &one).customize().mutate_request(move |request| {
+                let sent = document.unwrap_or(request.body().bytes().expect("a document"));
+                let digest = BASE64.encode(&md5::Md5::digest(sent));
+                request.headers_mut().insert("content-md5", digest);
+            })
+        };
+        assert_eq!(code(with_md5(Some(b"another list")).send().await), "BadDigest");
+        let garbage = upload.complete(&client, &one).customize().mutate_request(|request| {
+            request.headers_mut().insert("content-md5", "x");
+        });
+        assert_eq!(code(garbage.send().await), "InvalidDigest");
+        assert_eq!(code(client.get_object().bucket(&site.bucket).key("k").send().await), "NoSuchKey");
+        with_md5(None).send().await.expect("complete");
+        assert_eq!(site.get("k").await, noise(100, 1));
     }
 }
