@@ -156,7 +156,13 @@ impl Upload {
         let sent =
             client.upload_part().bucket(&self.bucket).key(&self.key).upload_id(&self.id).part_number(number).body(bytes.into());
         let sent = sent.send().await.expect("the part is taken");
-        CompletedPart::builder().part_number(number).e_tag(sent.e_tag().expect("ETag")).build()
+        // A composite checksum wants that of every part in the list.
+        let line = CompletedPart::builder().part_number(number).e_tag(sent.e_tag().expect("ETag"));
+        line.set_checksum_crc32(sent.checksum_crc32().map(str::to_owned))
+            .set_checksum_crc32_c(sent.checksum_crc32_c().map(str::to_owned))
+            .set_checksum_sha1(sent.checksum_sha1().map(str::to_owned))
+            .set_checksum_sha256(sent.checksum_sha256().map(str::to_owned))
+            .build()
     }
 
     pub fn complete(
