@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --ignore-rust-version --bench end_to_end` drives PUT, GET and ranged GET, in turns, through
 //! (a) the store directly, (b) the same front and SDK without encryption, which exists only here, and (c) Ciphergate with each
-//! suite; and prints medians, the ratio to (b), CPU seconds of the gateway per GiB, and its peak memory.
+//! suite; and prints medians, the ratio to (b), CPU seconds per GiB, and peak memory.
 //!
 //! Store, pass-through and gateways are processes of their own on loopback, and the store keeps its files in memory where the system
 //! has such a folder. With fewer cores than processes they take time from each other: that is the same for all, so look at ratios.
@@ -63,10 +63,12 @@ enum Phase {
     SmallGet,
 }
 
-/// One measured phase: seconds of wall clock, CPU seconds of the target's process, bytes moved, requests made.
+/// One measured phase: seconds of wall clock, CPU seconds of the target's process, and of target, store and client together, bytes
+/// moved, requests made.
 struct Sample {
     wall: f64,
     cpu: f64,
+    cpu_of_all: f64,
     bytes: u64,
     requests: usize,
 }
@@ -100,7 +102,7 @@ async fn run() {
         let mut samples: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
         for round in 0..=rounds {
             for (index, target) in targets.iter().enumerate() {
-                let sample = measure(&http, target, phase, &large).await;
+                let sample = measure(&http, target, &targets[0], phase, &large).await;
                 // The first round warms connections, caches and pages.
                 if round > 0 {
                     samples[index].push(sample);
@@ -182,7 +184,13 @@ fn wait_for(mut target: Target) -> Target {
     target
 }
 
-async fn measure(http: &HttpClient<HttpConnector, PutBody>, target: &Target, phase: Phase, large: &Bytes) -> Sample {
+async fn measure(
+    http: &HttpClient<HttpConnector, PutBody>,
+    target: &Target,
+    store: &Target,
+    phase: Phase,
+    large: &Bytes,
+) -> Sample {
     let client = s3(target.addr);
     // Objects of their own for each target: what one wrote another cannot read.
     let key =
@@ -196,7 +204,10 @@ async fn measure(http: &HttpClient<HttpConnector, PutBody>, target: &Target, pha
     };
     let small = large.slice(..SMALL);
     let chunks = (large.len() as u64 / RANGE).max(1);
-    let cpu = cpu_seconds(target.process.id());
+    let mut everyone = vec![target.process.id(), store.process.id(), std::process::id()];
+    everyone.dedup();
+    let count_all = || everyone.iter().map(|pid| cpu_seconds(*pid)).sum::<f64>();
+    let (cpu, cpu_of_all) = (cpu_seconds(target.process.id()), count_all());
     let begun = Instant::now();
     let (mut bytes, mut requests) = (0, 0);
     match phase {
@@ -234,7 +245,7 @@ async fn measure(http: &HttpClient<HttpConnector, PutBody>, target: &Target, pha
         }
     }
     let wall = begun.elapsed().as_secs_f64();
-    Sample { wall, cpu: cpu_seconds(target.process.id()) - cpu, bytes, requests }
+    Sample { wall, cpu: cpu_seconds(target.process.id()) - cpu, cpu_of_all: count_all() - cpu_of_all, bytes, requests }
 }
 
 async fn put(http: &HttpClient<HttpConnector, PutBody>, url: &str, body: &Bytes) {
@@ -276,8 +287,9 @@ fn print_phase(title: &str, phase: Phase, targets: &[Target], samples: &[Vec<Sam
             Phase::Put | Phase::Get | Phase::Ranges => {
                 let speed = median(samples[index].iter().map(|s| s.bytes as f64 / s.wall / 1048576.0));
                 let cpu = median(samples[index].iter().map(|s| s.cpu / (s.bytes as f64 / 1073741824.0)));
+                let all = median(samples[index].iter().map(|s| s.cpu_of_all / (s.bytes as f64 / 1073741824.0)));
                 println!(
-                    "  {:<28} {speed:>8.0} MiB/s {:>8.2} ms  ratio {ratio:>5.2}  CPU {cpu:>5.2} s/GiB",
+                    "  {:<28} {speed:>8.0} MiB/s {:>8.2} ms  ratio {ratio:>5.2}  CPU {cpu:>5.2} s/GiB, with store and client {all:>5.2}",
                     target.name,
                     wall * 1000.0
                 );

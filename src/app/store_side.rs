@@ -66,7 +66,10 @@ impl StoreSide {
             idle_timeout: backend.idle_body_timeout,
             attempts_max: ATTEMPTS_MAX,
             copy_max: backend.copy_max,
-            demands: Demands::default(),
+            demands: match backend.upload_checksum {
+                config::UploadChecksum::None => Demands::default(),
+                config::UploadChecksum::Crc64Nvme => Demands::always(),
+            },
         };
         Ok(Self { settings, forward: Arc::new(forward), credentials, tls: tls_client(backend.ca_file.as_deref())?, context })
     }

@@ -1,4 +1,5 @@
-//! What the sealed way asks of buckets, through aws-sdk-s3: the list of them, which one may be hidden from, and their removal.
+//! What the sealed way asks of buckets, through aws-sdk-s3: the list of them, which one may be hidden from, whether
+//! they keep versions, and their removal.
 
 use http::HeaderMap;
 
@@ -65,6 +66,13 @@ impl S3Backend {
             prefix: output.prefix,
             headers,
         })
+    }
+
+    /// GetBucketVersioning: whether the bucket keeps versions, or once did.
+    pub async fn has_versions(&self, bucket: &str) -> Result<bool, Error> {
+        let wire = Wire::for_document("VersioningConfiguration", HeaderMap::new())?;
+        let sent = self.client.get_bucket_versioning().bucket(bucket).customize().interceptor(wire.clone()).send();
+        finish(sent, &wire).await.map(|(output, _)| output.status.is_some())
     }
 
     /// DeleteBucket.

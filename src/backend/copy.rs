@@ -6,12 +6,11 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::config::retry::RetryConfig;
 use futures::{StreamExt, TryStreamExt};
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::sdk::{Wire, finish, instant};
+use super::sdk::{Wire, finish, instant, once};
 use super::{Error, ObjectName, S3Backend, Upload};
 
 /// Characters that need no encoding in the name of a source.
@@ -73,12 +72,12 @@ pub struct CopyParts {
 impl S3Backend {
     /// CopyObject. Exactly one attempt: after a lost answer nobody knows whether the conditions still speak of what was there before.
     pub async fn copy_object(&self, copy: CopyObject) -> Result<Copied, Error> {
-        let wire = Wire::for_document("CopyObjectResult", copy.headers)?;
+        let mut wire = Wire::for_document("CopyObjectResult", copy.headers)?;
         let sent = self
             .uploads
             .copy_object()
             .bucket(copy.target.bucket)
-            .key(copy.target.key)
+            .key(wire.key(copy.target.key))
             .copy_source(copy.source.header_value())
             .customize()
             .config_override(once())
@@ -96,12 +95,12 @@ impl S3Backend {
         let ranges = part_ranges(parts.sealed_len, parts.part_len);
         let copies = ranges.into_iter().zip(1u32..).map(|((first, last), number)| async move {
             let number = u16::try_from(number).map_err(|e| Error::NotSent(e.into()))?;
-            let wire = Wire::for_document("CopyPartResult", headers.clone())?;
+            let mut wire = Wire::for_document("CopyPartResult", headers.clone())?;
             let sent = self
                 .uploads
                 .upload_part_copy()
                 .bucket(&upload.object.bucket)
-                .key(&upload.object.key)
+                .key(wire.key(upload.object.key.clone()))
                 .upload_id(&upload.id)
                 .part_number(i32::from(number))
                 .copy_source(source)
@@ -119,12 +118,12 @@ impl S3Backend {
 
     /// The tags of an object as `x-amz-tagging` writes them, `None` where it has none.
     pub async fn tags(&self, source: &CopySource, headers: HeaderMap) -> Result<Option<String>, Error> {
-        let wire = Wire::for_document("Tagging", headers)?;
+        let mut wire = Wire::for_document("Tagging", headers)?;
         let sent = self
             .client
             .get_object_tagging()
             .bucket(&source.object.bucket)
-            .key(&source.object.key)
+            .key(wire.key(source.object.key.clone()))
             .set_version_id(source.version_id.clone())
             .customize()
             .interceptor(wire.clone())
@@ -143,10 +142,6 @@ impl S3Backend {
             Err(late) => Err(Error::TimedOut(late.into())),
         }
     }
-}
-
-fn once() -> aws_sdk_s3::config::Builder {
-    aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled())
 }
 
 fn garbled(text: &'static str) -> Error {

@@ -60,7 +60,7 @@ pub struct Select {
     pub range: Option<ByteRange>,
 }
 
-/// A range of sealed bytes, in the forms of RFC 9110 section 14.1.2.
+/// A range of stored bytes, in the forms of RFC 9110 section 14.1.2, or in S3's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByteRange {
     /// From the first to the last byte, both included; the store clamps the last one.
@@ -69,15 +69,27 @@ pub enum ByteRange {
     From(u64),
     /// The last so many bytes.
     Suffix(u64),
+    /// What was uploaded as the part of this number. For objects that are not sealed: where the parts of the others lie, the store does
+    /// not know.
+    Part(u16),
 }
 
 impl ByteRange {
-    /// The value of the `Range` header.
-    pub fn header_value(self) -> String {
+    /// The value of the `Range` header; `None` for a part, which has a parameter of its own.
+    pub fn header_value(self) -> Option<String> {
         match self {
-            Self::Inclusive(first, last) => format!("bytes={first}-{last}"),
-            Self::From(first) => format!("bytes={first}-"),
-            Self::Suffix(length) => format!("bytes=-{length}"),
+            Self::Inclusive(first, last) => Some(format!("bytes={first}-{last}")),
+            Self::From(first) => Some(format!("bytes={first}-")),
+            Self::Suffix(length) => Some(format!("bytes=-{length}")),
+            Self::Part(_) => None,
+        }
+    }
+
+    /// The value of the parameter `partNumber`.
+    pub fn part_number(self) -> Option<i32> {
+        match self {
+            Self::Part(number) => Some(number.into()),
+            Self::Inclusive(..) | Self::From(_) | Self::Suffix(_) => None,
         }
     }
 }

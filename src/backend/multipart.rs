@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, EncodingType};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::sdk::{Names, S3Backend, Wire, finish, instant, owner, prefixes};
@@ -117,13 +117,17 @@ pub struct ListedUpload {
 
 impl S3Backend {
     /// CreateMultipartUpload. The headers are those that the finished object will have.
-    pub async fn create_upload(&self, object: ObjectName, headers: HeaderMap) -> Result<CreatedUpload, Error> {
-        let wire = Wire::for_document("InitiateMultipartUploadResult", headers)?;
+    pub async fn create_upload(&self, object: ObjectName, mut headers: HeaderMap) -> Result<CreatedUpload, Error> {
+        if self.has_checked_parts(&object.bucket, &headers).await {
+            // Parts may bring only the kind of checksum that was announced.
+            headers.insert("x-amz-checksum-algorithm", HeaderValue::from_static("CRC64NVME"));
+        }
+        let mut wire = Wire::for_document("InitiateMultipartUploadResult", headers)?;
         let sent = self
             .client
             .create_multipart_upload()
             .bucket(object.bucket)
-            .key(object.key)
+            .key(wire.key(object.key))
             .customize()
             .interceptor(wire.clone())
             .send();
@@ -135,24 +139,29 @@ impl S3Backend {
     /// UploadPart. Exactly one attempt, as for PutObject: the body streams and cannot be sent twice.
     pub async fn upload_part(&self, part: PutPart) -> Result<Answer, Error> {
         let length = part.body.sealed_len().get();
-        let wire = Wire::new(part.headers)?;
+        let bucket = part.upload.object.bucket;
+        let checked = self.has_checked_parts(&bucket, &part.headers).await;
+        let mut wire = Wire::new(part.headers)?;
         let progress = Progress::new();
         let body = ByteStream::new(SdkBody::from_body_1_x(PutBody::new(part.body, progress.clone())));
-        let sent = self
-            .uploads
-            .upload_part()
-            .bucket(part.upload.object.bucket)
-            .key(part.upload.object.key)
+        let request = if checked {
+            self.checked_uploads.upload_part().checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+        } else {
+            self.uploads.upload_part()
+        };
+        let request = request
+            .bucket(&bucket)
+            .key(wire.key(part.upload.object.key))
             .upload_id(part.upload.id)
             .part_number(i32::from(part.number))
             .content_length(i64::try_from(length).map_err(|e| Error::NotSent(e.into()))?)
             .body(body)
-            .customize()
-            .disable_payload_signing()
-            .interceptor(wire.clone())
-            .send();
-        let (_, headers) =
-            progress.watch(finish(sent, &wire), self.patience).await.map_err(|stalled| Error::TimedOut(stalled.into()))??;
+            .customize();
+        let request = if checked { request } else { request.disable_payload_signing() };
+        let sent = request.interceptor(wire.clone()).send();
+        let outcome =
+            progress.watch(finish(sent, &wire), self.patience).await.map_err(|stalled| Error::TimedOut(stalled.into()))?;
+        let (_, headers) = outcome.map_err(|error| self.demands.heed(&bucket, error))?;
         Ok(Answer { headers })
     }
 
@@ -160,7 +169,7 @@ impl S3Backend {
     pub async fn complete_upload(&self, complete: CompleteUpload) -> Result<CompletedUpload, Error> {
         let mut headers = complete.headers;
         headers.insert(OBJECT_SIZE, HeaderValue::from(complete.sealed_size));
-        let wire = Wire::for_document("CompleteMultipartUploadResult", headers)?;
+        let mut wire = Wire::for_document("CompleteMultipartUploadResult", headers)?;
         let parts = complete
             .parts
             .into_iter()
@@ -170,7 +179,7 @@ impl S3Backend {
             .uploads
             .complete_multipart_upload()
             .bucket(complete.upload.object.bucket)
-            .key(complete.upload.object.key)
+            .key(wire.key(complete.upload.object.key))
             .upload_id(complete.upload.id)
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
             .customize()
@@ -184,12 +193,12 @@ impl S3Backend {
 
     /// AbortMultipartUpload.
     pub async fn abort_upload(&self, upload: Upload, headers: HeaderMap) -> Result<Answer, Error> {
-        let wire = Wire::new(headers)?;
+        let mut wire = Wire::new(headers)?;
         let sent = self
             .client
             .abort_multipart_upload()
             .bucket(upload.object.bucket)
-            .key(upload.object.key)
+            .key(wire.key(upload.object.key))
             .upload_id(upload.id)
             .customize()
             .interceptor(wire.clone())
@@ -199,12 +208,12 @@ impl S3Backend {
 
     /// One page of ListParts: the parts behind the number `after`.
     pub async fn list_parts(&self, upload: Upload, after: u16, parts_max: i32, headers: HeaderMap) -> Result<PartPage, Error> {
-        let wire = Wire::for_document("ListPartsResult", headers)?;
+        let mut wire = Wire::for_document("ListPartsResult", headers)?;
         let sent = self
             .client
             .list_parts()
             .bucket(upload.object.bucket)
-            .key(upload.object.key)
+            .key(wire.key(upload.object.key))
             .upload_id(upload.id)
             .max_parts(parts_max)
             .set_part_number_marker((after > 0).then(|| after.to_string()))

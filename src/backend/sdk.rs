@@ -21,10 +21,11 @@ use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat as Format, Sdk
 use aws_sdk_s3::types::{ChecksumAlgorithm, Delete, EncodingType, ObjectIdentifier};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use futures::StreamExt;
+use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::demands::Demands;
+use super::demands::{Demand, Demands};
 use super::upload::{Patience, Progress, PutBody};
 use super::{
     Answer, Body, DeleteFailure, DeleteMany, DeleteOne, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer,
@@ -54,8 +55,12 @@ pub struct Settings {
     pub demands: Demands,
 }
 
-/// What the sealed body is checked by at a store that demands it: the cheapest checksum that every store knows.
-const BODY_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
+/// The coding of a body that travels with its checksum behind it.
+const FRAMING: &str = "aws-chunked";
+const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
+const REQUEST_PAYER: &str = "x-amz-request-payer";
+/// How long an upload waits for what the store says about its bucket. Without an answer the upload itself finds out.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The store, as one worker of the gateway sees it.
 ///
@@ -65,9 +70,9 @@ pub struct S3Backend {
     pub(super) client: Client,
     /// The same without a limit for the answer, which would count the time of the whole body.
     pub(super) uploads: Client,
-    /// The same with a checksum of the sealed body behind it.
-    checked_uploads: Client,
-    demands: Demands,
+    /// The same with a checksum of the sealed body behind it: CRC64NVME, the cheapest that every store knows.
+    pub(super) checked_uploads: Client,
+    pub(super) demands: Demands,
     pub(super) patience: Patience,
     copy_max: u64,
 }
@@ -108,15 +113,18 @@ impl S3Backend {
     pub async fn put_object(&self, put: PutObject) -> Result<Answer, Error> {
         let length = put.body.sealed_len().get();
         let bucket = put.object.bucket;
-        let checked = self.demands.of_upload(&bucket, &put.headers);
-        let wire = Wire::new(put.headers)?;
+        let checked = self.is_met(self.demands.of_object(&bucket, &put.headers), &bucket, &put.headers).await;
+        let mut wire = Wire::new(put.headers)?;
         let progress = Progress::new();
         let body = ByteStream::new(SdkBody::from_body_1_x(PutBody::new(put.body, progress.clone())));
-        let request =
-            if checked { self.checked_uploads.put_object().checksum_algorithm(BODY_CHECKSUM) } else { self.uploads.put_object() };
+        let request = if checked {
+            self.checked_uploads.put_object().checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+        } else {
+            self.uploads.put_object()
+        };
         let request = request
             .bucket(&bucket)
-            .key(put.object.key)
+            .key(wire.key(put.object.key))
             .content_length(i64::try_from(length).map_err(|e| Error::NotSent(e.into()))?)
             .body(body)
             .customize();
@@ -128,16 +136,64 @@ impl S3Backend {
         Ok(Answer { headers })
     }
 
+    /// Whether the parts of an upload into this bucket carry a checksum of what they are. `headers` are those of its creation, or of a part.
+    pub(super) async fn has_checked_parts(&self, bucket: &str, headers: &HeaderMap) -> bool {
+        self.is_met(self.demands.of_parts(bucket, headers), bucket, headers).await
+    }
+
+    /// Whether there is a demand for a checksum, which the store is asked once in a while. `headers` are the upload's.
+    async fn is_met(&self, demand: Demand, bucket: &str, headers: &HeaderMap) -> bool {
+        match demand {
+            Demand::Known(wants) => wants,
+            Demand::Ask { until_then } => {
+                match tokio::time::timeout(QUESTION_TIMEOUT, self.has_object_lock(bucket, headers)).await {
+                    Ok(Some(wants)) => {
+                        self.demands.learn(bucket, wants);
+                        wants
+                    }
+                    Ok(None) | Err(_) => until_then,
+                }
+            }
+        }
+    }
+
+    /// GetObjectLockConfiguration: whether the bucket has Object Lock, with a default retention or without one, which may follow any time.
+    /// It is guarded as the upload is, of which these are the headers. `None`: there is no answer that says anything about the bucket.
+    async fn has_object_lock(&self, bucket: &str, upload: &HeaderMap) -> Option<bool> {
+        let mut guards = HeaderMap::new();
+        for name in [EXPECTED_OWNER, REQUEST_PAYER] {
+            if let Some(value) = upload.get(name) {
+                guards.insert(name, value.clone());
+            }
+        }
+        let is_guarded = guards.contains_key(EXPECTED_OWNER);
+        let wire = Wire::for_document("ObjectLockConfiguration", guards).ok()?;
+        let sent = self.client.get_object_lock_configuration().bucket(bucket).customize();
+        match finish(sent.config_override(once()).interceptor(wire.clone()).send(), &wire).await {
+            Ok((output, _)) => Some(output.object_lock_configuration.is_some_and(|lock| lock.object_lock_enabled.is_some())),
+            Err(Error::Refused(refusal)) => match (refusal.status, refusal.code.as_str()) {
+                (_, "NoSuchBucket") => None,
+                // The guard of one client says nothing to the others.
+                (403, _) if is_guarded => None,
+                // It has none, the store knows no such thing, or it does not tell us.
+                (400..=499 | 501, _) => Some(false),
+                _ => None,
+            },
+            Err(_) => None,
+        }
+    }
+
     /// GetObject. The body streams; dropping it drops the connection.
     pub async fn get_object(&self, get: Select) -> Result<ObjectAnswer, Error> {
-        let wire = Wire::new(get.headers)?;
+        let mut wire = Wire::new(get.headers)?;
         let sent = self
             .client
             .get_object()
             .bucket(get.object.bucket)
-            .key(get.object.key)
+            .key(wire.key(get.object.key))
             .set_version_id(get.version_id)
-            .set_range(get.range.map(super::ByteRange::header_value))
+            .set_range(get.range.and_then(super::ByteRange::header_value))
+            .set_part_number(get.range.and_then(super::ByteRange::part_number))
             .customize()
             .interceptor(wire.clone())
             .send();
@@ -145,15 +201,16 @@ impl S3Backend {
         Ok(ObjectAnswer { headers, body: receive(output.body, self.patience.idle) })
     }
 
-    /// HeadObject.
+    /// HeadObject. Of a range only a part counts.
     pub async fn head_object(&self, head: Select) -> Result<Answer, Error> {
-        let wire = Wire::new(head.headers)?;
+        let mut wire = Wire::new(head.headers)?;
         let sent = self
             .client
             .head_object()
             .bucket(head.object.bucket)
-            .key(head.object.key)
+            .key(wire.key(head.object.key))
             .set_version_id(head.version_id)
+            .set_part_number(head.range.and_then(super::ByteRange::part_number))
             .customize()
             .interceptor(wire.clone())
             .send();
@@ -162,12 +219,12 @@ impl S3Backend {
 
     /// DeleteObject.
     pub async fn delete_object(&self, delete: Select) -> Result<Answer, Error> {
-        let wire = Wire::new(delete.headers)?;
+        let mut wire = Wire::new(delete.headers)?;
         let sent = self
             .client
             .delete_object()
             .bucket(delete.object.bucket)
-            .key(delete.object.key)
+            .key(wire.key(delete.object.key))
             .set_version_id(delete.version_id)
             .customize()
             .interceptor(wire.clone())
@@ -271,6 +328,14 @@ impl S3Backend {
     }
 }
 
+/// For requests that are sent once, whatever comes of it.
+pub(super) fn once() -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled())
+}
+
+/// What the SDK gets in place of a key that it would not take.
+const STAND_IN: &str = "-";
+
 /// Puts our headers onto the request before it is signed and keeps those of the answer before the SDK forgets them.
 #[derive(Clone, Debug)]
 pub(super) struct Wire {
@@ -278,6 +343,8 @@ pub(super) struct Wire {
     answer: Arc<Mutex<HeaderMap>>,
     /// The element that the document of a success has to be, where there is one.
     document: Option<&'static str>,
+    /// The key, where the SDK got [`STAND_IN`] for it.
+    key: Option<String>,
 }
 
 impl Wire {
@@ -297,7 +364,17 @@ impl Wire {
             let text = std::str::from_utf8(value.as_bytes()).map_err(|e| Error::NotSent(e.into()))?;
             request.push((name.clone(), text.to_owned()));
         }
-        Ok(Self { request: Arc::new(request), answer: Arc::default(), document })
+        Ok(Self { request: Arc::new(request), answer: Arc::default(), document, key: None })
+    }
+
+    /// A key as the SDK takes it. White space alone it takes for a key that is missing, so such a key gets its place in the address before
+    /// the request is signed.
+    pub(super) fn key(&mut self, key: String) -> String {
+        if !key.trim().is_empty() {
+            return key;
+        }
+        self.key = Some(key);
+        STAND_IN.to_owned()
     }
 
     fn take_answer(&self) -> HeaderMap {
@@ -317,11 +394,14 @@ impl Intercept for Wire {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let request: &mut HttpRequest = context.request_mut();
+        if let Some(key) = &self.key {
+            let address = with_key(request.uri(), key).ok_or("the address does not end with the key")?;
+            request.set_uri(address)?;
+        }
         for (name, value) in self.request.iter() {
-            let is_framed =
-                *name == http::header::CONTENT_ENCODING && request.headers().get(name.as_str()) == Some("aws-chunked");
+            let is_framed = *name == CONTENT_ENCODING && request.headers().get(name.as_str()) == Some(FRAMING);
             // The SDK's own framing stays, in one header with the object's codings: some stores read only the first of two.
-            let value = if is_framed { format!("{value},aws-chunked") } else { value.clone() };
+            let value = if is_framed { format!("{value},{FRAMING}") } else { value.clone() };
             request.headers_mut().try_insert(name.as_str().to_owned(), value)?;
         }
         Ok(())
@@ -355,6 +435,13 @@ impl Intercept for Wire {
     }
 }
 
+/// The address with this key where the stand-in is.
+fn with_key(address: &str, key: &str) -> Option<String> {
+    let (path, query) = address.split_at(address.find('?').unwrap_or(address.len()));
+    let folder = path.strip_suffix(STAND_IN).filter(|folder| folder.ends_with('/'))?;
+    Some(format!("{folder}{}{query}", utf8_percent_encode(key, NON_ALPHANUMERIC)))
+}
+
 /// Whether a document that could be read ends where this element does.
 fn is_whole(document: &[u8], element: &str) -> bool {
     let document = document.trim_ascii_end();
@@ -377,7 +464,22 @@ fn header_map(response: &HttpResponse) -> HeaderMap {
             map.append(name, value);
         }
     }
+    without_framing(&mut map);
     map
+}
+
+/// Some stores take the framing of an upload for a coding of the object, and show it.
+fn without_framing(headers: &mut HeaderMap) {
+    let codings = headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let codings: Vec<_> = codings.flat_map(|value| value.split(',')).map(str::trim).collect();
+    if !codings.contains(&FRAMING) {
+        return;
+    }
+    let own: Vec<_> = codings.into_iter().filter(|coding| *coding != FRAMING).collect();
+    match HeaderValue::try_from(own.join(",")) {
+        Ok(own) if !own.is_empty() => headers.insert(CONTENT_ENCODING, own),
+        _ => headers.remove(CONTENT_ENCODING),
+    };
 }
 
 pub(super) async fn finish<O, E>(
@@ -530,6 +632,34 @@ pub(super) fn instant(at: DateTime) -> (i64, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_of_white_space_gets_its_place() {
+        let mut wire = Wire::new(HeaderMap::new()).unwrap();
+        assert_eq!((wire.key(" a".into()), &wire.key), (" a".into(), &None));
+        assert_eq!((wire.key(" ".into()), wire.key.as_deref()), (STAND_IN.into(), Some(" ")));
+        assert_eq!(with_key("http://h/b/-?x-id=Put", " \t").as_deref(), Some("http://h/b/%20%09?x-id=Put"));
+        assert_eq!(with_key("http://b.h/-", "\u{3000}").as_deref(), Some("http://b.h/%E3%80%80"));
+        assert_eq!(with_key("http://h/b/a-?x=/-", " "), None);
+    }
+
+    #[test]
+    fn the_framing_of_an_upload_is_no_coding_of_the_object() {
+        for (kept, shown) in [
+            (&["aws-chunked"][..], None),
+            (&["gzip,aws-chunked"], Some("gzip")),
+            (&["gzip, br", "aws-chunked"], Some("gzip,br")),
+            (&["gzip, br"], Some("gzip, br")),
+            (&[], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in kept {
+                headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            without_framing(&mut headers);
+            assert_eq!(headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap()), shown, "{kept:?}");
+        }
+    }
 
     #[test]
     fn a_document_is_whole_when_it_ends_with_its_element() {

@@ -203,6 +203,7 @@ fn backend(raw: raw::Backend, p: &mut Problems) -> Option<Backend> {
         response_timeout: secs(raw.response_timeout_secs)?,
         idle_body_timeout: secs(raw.idle_body_timeout_secs)?,
         copy_max: raw.copy_bytes_max.value?.get(),
+        upload_checksum: raw.upload_checksum.value?,
     })
 }
 

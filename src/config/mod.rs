@@ -28,7 +28,7 @@ pub use secret::{FileError, Secret, check_private_file};
 pub use source::{Override, Sources};
 pub use values::{
     Access, AccessKeyId, BucketName, ClientName, Domain, Endpoint, KeyArn, KeyMode, Label, LogFormat, LogLevel, Region, Scope,
-    StatePrefix, Suite,
+    StatePrefix, Suite, UploadChecksum,
 };
 
 /// A configuration that has been checked. Its `Display` is the effective settings as TOML with the origin of each, secrets redacted.
@@ -110,6 +110,8 @@ pub struct Backend {
     pub idle_body_timeout: Duration,
     /// The longest object, in bytes, that the store copies with one request.
     pub copy_max: u64,
+    /// Checksum of the sealed body behind every upload.
+    pub upload_checksum: UploadChecksum,
 }
 
 /// Who the gateway is at the store.

@@ -159,6 +159,10 @@ section! {
         idle_body_timeout_secs: Whole<1, 3600>, Default = "60";
         /// The longest object that the store copies with one request, in bytes; longer ones are copied in parts. S3's own limit is 5 GiB.
         copy_bytes_max: Whole<5_242_880, 5_368_709_120>, Default = "5368709120";
+        /// Checksum of the sealed body that follows every object, for stores that would take one that broke off for whole: none or crc64nvme.
+        /// Uploads cost up to three times the processor time with it. With none, only what goes into buckets with Object Lock has one, where S3
+        /// demands it.
+        upload_checksum: UploadChecksum, Default = r#""none""#;
     }
 }
 

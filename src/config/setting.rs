@@ -28,6 +28,7 @@ impl Value for KeyMode {}
 impl Value for Access {}
 impl Value for KeyKind {}
 impl Value for LogFormat {}
+impl Value for UploadChecksum {}
 impl Value for LogLevel {}
 impl Value for Label {}
 impl Value for Scope {}

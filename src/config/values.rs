@@ -118,6 +118,11 @@ words! {
     LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
 }
 
+words! {
+    /// What every upload to the store is checked by.
+    UploadChecksum { None = "none", Crc64Nvme = "crc64nvme" }
+}
+
 fn made_of(text: &str, lengths: std::ops::RangeInclusive<usize>, allowed: fn(u8) -> bool) -> bool {
     lengths.contains(&text.len()) && text.bytes().all(allowed)
 }

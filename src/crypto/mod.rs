@@ -16,6 +16,7 @@ pub use derive::{ObjectKeys, WrapKey};
 pub use error::Error;
 pub use key::{DataKey, FreshInput, KeyEncryptionKey};
 pub use keywrap::MasterKey;
+pub use open::opened_len;
 pub use suite::{ChunkKey, FooterKey, Suite};
 
 /// Length of every key of every suite, in bytes. Frozen with the format.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use actix_web::body::{BodySize, BoxBody};
 use actix_web::dev::RequestHead;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
-use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use futures::future::{Either, LocalBoxFuture, select};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -18,10 +17,11 @@ use http::{Method, StatusCode};
 use s3s::{Body, S3Error, S3ErrorCode};
 use tracing::Instrument as _;
 
+use super::address::Scheme;
 use super::body::{BodyWanted, ClientBody, FaultSlot, Pieces, ReplyBody, pump};
 use super::edge::{Answering, Answers};
+use super::error_document;
 use super::front::Service;
-use super::post_object::Scheme;
 use super::route::Classified;
 use crate::observe::request::{ClientLink, RequestLog, RequestRecord};
 use crate::observe::request_id::RequestId;
@@ -278,10 +278,7 @@ fn reply(
     if (status.is_client_error() || status.is_server_error())
         && let Some(document) = body.bytes().filter(|document| !document.is_empty())
     {
-        let named = name_request(&document, record.id());
-        if let Some(code) = element(&named, b"Code").and_then(|code| std::str::from_utf8(code).ok()) {
-            record.set_error_code(code);
-        }
+        let named = error_document::note(&document, &record);
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(named.len()));
         // An error that brings headers of its own loses the one that the protocol library gives the document.
         if named.starts_with(b"<") {
@@ -328,33 +325,6 @@ fn reply(
     out
 }
 
-/// Puts the request's id into an error document, in place of the store's own or where there was none.
-fn name_request(document: &Bytes, id: RequestId) -> Bytes {
-    let (open, close): (&[u8], &[u8]) = (b"<RequestId>", b"</RequestId>");
-    let cut = match (find(document, open), find(document, close), find(document, b"</Error>")) {
-        (Some(start), Some(end), _) if start < end => (start, end + close.len()),
-        (_, _, Some(end)) => (end, end),
-        _ => return document.clone(),
-    };
-    let mut named = BytesMut::with_capacity(document.len() + 64);
-    named.extend_from_slice(&document[..cut.0]);
-    named.extend_from_slice(open);
-    named.extend_from_slice(id.as_str().as_bytes());
-    named.extend_from_slice(close);
-    named.extend_from_slice(&document[cut.1..]);
-    named.freeze()
-}
-
-fn element<'a>(document: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let start = find(document, &[b"<", name, b">"].concat())? + name.len() + 2;
-    let end = start + find(&document[start..], &[b"</", name, b">"].concat())?;
-    Some(&document[start..end])
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,20 +348,5 @@ mod tests {
             (1, &HeaderValue::from_static("1,,2"))
         );
         assert_eq!((&headers["x-amz-meta-b"], headers.get_all("via").iter().count()), (&HeaderValue::from_static("x"), 2));
-    }
-
-    #[test]
-    fn error_documents_carry_the_id_of_this_request() {
-        let id = RequestId::fresh();
-        for document in [
-            "<Error><Code>A</Code></Error>",
-            "<Error><Code>A</Code><RequestId></RequestId></Error>",
-            "<Error><Code>A</Code><RequestId>theirs</RequestId></Error>",
-        ] {
-            let named = name_request(&Bytes::from(document), id);
-            assert_eq!(named, format!("<Error><Code>A</Code><RequestId>{id}</RequestId></Error>"));
-            assert_eq!(element(&named, b"Code"), Some(b"A".as_slice()));
-        }
-        assert_eq!(name_request(&Bytes::from_static(b"</RequestId>x<RequestId>"), id), "</RequestId>x<RequestId>");
     }
 }

@@ -13,16 +13,18 @@ use s3s::route::S3Route;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
+use super::address::{Scheme, object_address};
 use super::cross_origin::{CorsCache, CrossOrigin, Wish};
 use super::hosts::Hosts;
 use super::plain::PlainWay;
 use super::post_object::Forms;
 use super::restore::refuse_queries;
 use super::route::{Classified, Target, Way, classify_at, is_ignored_in_query, object_path, range_is_usable};
+use super::unhurried;
 use crate::auth::proof::ExpectedOperation;
 use crate::auth::{Gate, Identities};
 use crate::backend::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder};
-use crate::observe::request::RequestRecord;
+use crate::observe::request::{ObjectAddress, RequestRecord};
 use crate::observe::request_id::RequestId;
 use crate::ops::{AccessRules, Error, StatePlace, refusal_of, verify_document};
 
@@ -36,6 +38,8 @@ const DOCUMENT_MAX: usize = 8 * 1024 * 1024;
 /// The longest signed chunk of an aws-chunked body, in bytes. A chunk is held until its signature is checked; clients use 64 KiB
 /// to 1 MiB.
 const SIGNED_CHUNK_MAX: usize = 8 * 1024 * 1024;
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// What a service is made of.
 pub struct FrontParts<S> {
@@ -84,7 +88,7 @@ impl Service {
     /// The protocol library gave up; the answer is an internal error.
     pub(super) async fn call(
         &self,
-        req: http::Request<Body>,
+        mut req: http::Request<Body>,
         classified: &Classified,
     ) -> Result<http::Response<Body>, HttpError> {
         let Some((forms, cross_origin)) = &self.browsers else {
@@ -97,9 +101,16 @@ impl Service {
             return cross_origin.preflight(req.headers(), bucket, id).await.or_else(refuse);
         }
         let wish = Wish::of(req.method(), req.headers(), classified);
+        if let ("CompleteMultipartUpload", Target::Object(bucket, key)) = (classified.operation, &classified.target) {
+            let by_host = self.hosts.bucket(req.headers()).is_some();
+            let scheme = req.extensions().get::<Scheme>().copied();
+            let address = object_address(scheme, req.headers(), by_host, bucket, key);
+            req.extensions_mut().insert(ObjectAddress(address));
+        }
         let mut answer = match &classified.verdict {
             Ok(_) if classified.form => forms.call(req, classified).await.or_else(refuse)?,
             Err(refusal) if classified.form => refuse(refusal.to_s3_error())?,
+            _ if unhurried::may_take_long(&req, classified) => unhurried::answer(self.s3.clone(), req).await?,
             _ => self.s3.call(req).await?,
         };
         if matches!(classified.operation, "PutBucketCors" | "DeleteBucketCors" | "CreateBucket" | "DeleteBucket")
@@ -176,6 +187,7 @@ struct Front {
 fn needs_repair(classified: &Classified, headers: &HeaderMap) -> bool {
     !classified.hoisted.is_empty()
         || classified.is_sealed("DeleteObjects")
+        || (classified.is_sealed("CompleteMultipartUpload") && headers.contains_key(CONTENT_MD5))
         || ((classified.is_sealed("GetObject") || classified.is_sealed("HeadObject")) && !range_is_usable(headers))
 }
 
@@ -268,6 +280,10 @@ impl Front {
             let document = read_document(&mut req, DELETE_BODY_MAX).await?;
             req.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
             Body::from(document)
+        } else if classified.is_sealed("CompleteMultipartUpload") && req.trailing_headers.is_none() {
+            let document = read_list(&mut req).await?;
+            req.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
+            Body::from(document)
         } else if req.trailing_headers.is_some() {
             // The trailers would be lost on this way and with them what they protect. No client sends this.
             return Err(S3Error::new(S3ErrorCode::NotImplemented));
@@ -334,9 +350,27 @@ fn without_signature(classified: &Classified) -> S3Result<Uri> {
     text.parse().map_err(|_| S3Error::new(S3ErrorCode::InvalidURI))
 }
 
-/// Reads a document to its very end, so that hash, chunk signatures and length are all checked, and compares it with the digests
-/// that came along.
+/// Reads a document and compares it with the digests that came along.
 async fn read_document(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes> {
+    let whole = read_whole(req, max).await?;
+    // On the forward way the backend checks it once more; there it has to be a header.
+    let checksum = verify_document(&req.headers, req.trailing_headers.clone(), &whole).map_err(Error::into_s3)?;
+    if let Some((name, value)) = checksum {
+        req.headers.insert(name, value);
+    }
+    Ok(whole)
+}
+
+/// Reads the list of parts that completes an upload. A checksum beside it is the object's; only the MD5 is the list's own.
+async fn read_list(req: &mut S3Request<Body>) -> S3Result<Bytes> {
+    let whole = read_whole(req, DOCUMENT_MAX).await?;
+    let own = req.headers.get(CONTENT_MD5).map(|digest| (CONTENT_MD5, digest.clone()));
+    verify_document(&own.into_iter().collect(), None, &whole).map_err(Error::into_s3)?;
+    Ok(whole)
+}
+
+/// Reads a body to its very end, so that hash, chunk signatures and length are all checked.
+async fn read_whole(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes> {
     let mut body = std::mem::take(&mut req.input);
     let mut whole = BytesMut::new();
     while let Some(piece) = body.next().await {
@@ -346,11 +380,6 @@ async fn read_document(req: &mut S3Request<Body>, max: usize) -> S3Result<Bytes>
             return Err(S3Error::new(S3ErrorCode::MaxMessageLengthExceeded));
         }
         whole.extend_from_slice(&piece);
-    }
-    // On the forward way the backend checks it once more; there it has to be a header.
-    let checksum = verify_document(&req.headers, req.trailing_headers.clone(), &whole).map_err(Error::into_s3)?;
-    if let Some((name, value)) = checksum {
-        req.headers.insert(name, value);
     }
     Ok(whole.freeze())
 }

@@ -5,9 +5,11 @@
 
 pub mod body;
 
+mod address;
 mod cors;
 pub mod cross_origin;
 mod edge;
+mod error_document;
 mod form;
 pub mod front;
 pub mod hosts;
@@ -15,6 +17,7 @@ mod plain;
 mod post_object;
 mod restore;
 pub mod route;
+mod unhurried;
 
 pub mod bridge;
 pub mod server;

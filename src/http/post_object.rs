@@ -15,6 +15,7 @@ use s3s::xml::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 use s3s::{Body, S3Error, S3ErrorCode, S3Result, s3_error};
 use time::OffsetDateTime;
 
+use super::address::{Scheme, object_address};
 use super::form::{Form, read_form};
 use super::route::{Classified, classify, object_path};
 use crate::auth::Gate;
@@ -41,10 +42,6 @@ pub(super) struct Forms {
     /// The typed operations without authentication.
     pub inner: S3Service,
 }
-
-/// The scheme that the client connected by, as an extension of the request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Scheme(pub &'static str);
 
 impl Forms {
     /// Serves a request that [`classify`] took for a form upload.
@@ -167,11 +164,8 @@ impl Reply {
             Some("201") => StatusCode::CREATED,
             _ => StatusCode::NO_CONTENT,
         };
-        let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let object = object_path(bucket, key);
         // A form that was sent to the bucket's own host finds its object there.
-        let path = if uri.path() == "/" { &object[1 + bucket.len()..] } else { &object };
-        let location = format!("{}://{host}{path}", scheme.map_or("http", |scheme| scheme.0));
+        let location = object_address(scheme, headers, uri.path() == "/", bucket, key);
         Self { redirect: redirect.map(str::to_owned), status, bucket: bucket.to_owned(), key: key.to_owned(), location }
     }
 

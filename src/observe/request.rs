@@ -1,7 +1,7 @@
 //! What is written down about one request, and the line it leaves in the log when it ends.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -19,6 +19,7 @@ struct Facts {
     error_code: OnceLock<Box<str>>,
     backend_request_id: OnceLock<Box<str>>,
     bytes_in: AtomicU64,
+    working: AtomicBool,
 }
 
 impl RequestRecord {
@@ -30,6 +31,7 @@ impl RequestRecord {
             error_code: OnceLock::new(),
             backend_request_id: OnceLock::new(),
             bytes_in: AtomicU64::new(0),
+            working: AtomicBool::new(false),
         }))
     }
 
@@ -51,6 +53,17 @@ impl RequestRecord {
     /// The backend's own id for the request it was sent. The first value stays.
     pub fn set_backend_request_id(&self, id: &str) {
         let _ = self.0.backend_request_id.set(id.into());
+    }
+
+    /// The request was proven, read to its end and understood; what follows is the work that it asks for.
+    pub fn set_working(&self) {
+        self.0.working.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the work has begun.
+    #[must_use]
+    pub fn is_working(&self) -> bool {
+        self.0.working.load(Ordering::Relaxed)
     }
 
     /// Counts bytes of the request body as they arrive.
@@ -78,6 +91,10 @@ impl ClientLink {
         self.tls || self.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
     }
 }
+
+/// The address of the object that a request is for, as the client reaches it. An extension of the HTTP request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectAddress(pub String);
 
 /// How far a request came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

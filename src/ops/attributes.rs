@@ -164,8 +164,8 @@ impl Page {
 
     fn of(self, footer: &Footer) -> GetObjectAttributesParts {
         let total_parts_count = i32::try_from(footer.parts.len()).ok();
-        // S3 has no list of the parts of an object with a checksum of the whole.
-        if footer.checksum.is_some_and(|checksum| checksum.kind() == ChecksumKind::FullObject) {
+        // S3 lists parts for the sake of their checksums, and keeps those only where the object's is made of them.
+        if footer.checksum.is_none_or(|checksum| checksum.kind() == ChecksumKind::FullObject) {
             return GetObjectAttributesParts { total_parts_count, ..GetObjectAttributesParts::default() };
         }
         let size = usize::try_from(self.max).unwrap_or_default();
@@ -249,8 +249,10 @@ mod tests {
         assert_eq!((first.size, first.checksum_crc32.as_deref()), (Some(5), Some("BwcHBw==")));
         assert!(Page::new(Some(-1), None).is_err());
         let checksum = Some(ObjectChecksum::full_object(ChecksumAlgorithm::Crc32, &[1; 4]).unwrap());
-        let page = Page::new(None, None).unwrap().of(&Footer { checksum, ..footer });
-        assert_eq!((page.total_parts_count, page.parts), (Some(3), None));
+        for checksum in [checksum, None] {
+            let page = Page::new(None, None).unwrap().of(&Footer { checksum, ..footer.clone() });
+            assert_eq!((page.total_parts_count, page.is_truncated, page.parts), (Some(3), None, None));
+        }
     }
 
     #[test]

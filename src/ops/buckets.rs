@@ -6,7 +6,7 @@ use s3s::{S3Request, S3Response};
 use super::list::timestamp;
 use super::multipart::janitor::{self, Sweep};
 use super::{Error, Gateway, headers};
-use crate::backend::{self, BucketsQuery, ListQuery, Paging};
+use crate::backend::{self, BucketsQuery, ListQuery, Paging, VersionQuery};
 
 impl Gateway {
     pub(super) async fn buckets(&self, req: S3Request<ListBucketsInput>) -> Result<S3Response<ListBucketsOutput>, Error> {
@@ -50,8 +50,26 @@ impl Gateway {
         Ok(S3Response::with_headers(DeleteBucketOutput::default(), headers::for_client(removed?.headers)))
     }
 
-    /// Whether a client sees no object in it.
+    /// Whether a client sees nothing in it, neither an object nor a version.
     async fn seems_empty(&self, bucket: &str) -> Result<bool, Error> {
+        let has_versions = match self.backend.has_versions(bucket).await {
+            // The store knows no versions, or does not tell us.
+            Err(backend::Error::Refused(_)) => false,
+            answer => answer?,
+        };
+        if has_versions {
+            let query = VersionQuery {
+                bucket: bucket.to_owned(),
+                prefix: None,
+                delimiter: None,
+                max_keys: None,
+                key_marker: None,
+                version_id_marker: None,
+                headers: http::HeaderMap::new(),
+            };
+            let page = self.list_visible_versions(query).await?;
+            return Ok(page.versions.is_empty() && page.delete_markers.is_empty());
+        }
         let query = ListQuery {
             bucket: bucket.to_owned(),
             prefix: None,

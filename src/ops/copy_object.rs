@@ -15,12 +15,12 @@ use super::check::{Computed, shown_checksum};
 use super::copy_source::Source;
 use super::headers::copy::{self, Stored as MetadataFrom};
 use super::list::timestamp;
-use super::multipart::AbortOnDrop;
+use super::multipart::{AbortOnDrop, LARGE_PLAIN_MAX, Large};
 use super::object::Found;
 use super::protection::{Opener, Protection};
 use super::{Error, Gateway, headers};
-use crate::backend::{self, CompleteUpload, Copied, CopyObject, CopyParts, ObjectName, Select, Upload};
-use crate::format::{ChecksumAlgorithm, Envelope, Layout, PlainLen, layout};
+use crate::backend::{self, CompleteUpload, CompletedUpload, Copied, CopyObject, CopyParts, ObjectName, Select, Upload};
+use crate::format::{ChecksumAlgorithm, Envelope, Layout, PlainLen};
 use crate::{keys, stream};
 
 /// How often a copy starts over because its source changed while it was under way.
@@ -175,21 +175,11 @@ impl Job<'_> {
         let complete = CompleteUpload { upload: unfinished.upload().clone(), headers, parts, sealed_size: sealed_len };
         let completed = backend.complete_upload(complete).await?;
         unfinished.disarm();
-        let mut copied = Copied { headers: completed.headers, etag: completed.etag, last_modified: None };
-
-        // The end of an upload does not say when the object was made, and a copy has to.
-        let mut look = copy::for_target(&self.request.headers, &self.request.extensions);
-        let etag = HeaderValue::from_str(&copied.etag).map_err(|_| Error::Internal("the store gave no ETag"))?;
-        look.insert(IF_MATCH, etag);
-        let version_id = copied.headers.get(VERSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let select = Select { object: self.target.clone(), version_id, headers: look, range: None };
-        if let Ok(made) = backend.head_object(select).await {
-            copied.last_modified = super::copy_source::last_modified(&made.headers);
-        }
-        Ok(copied)
+        self.made(completed).await
     }
 
-    /// Through the gateway: opened, and sealed under a new data key with the checksum that the copy is to have.
+    /// Through the gateway: opened, and sealed under a new data key with the checksum that the copy is to have; in parts where it is too
+    /// long for one request.
     async fn seal_anew(
         &self,
         source: &Source,
@@ -198,12 +188,10 @@ impl Job<'_> {
         algorithm: Option<ChecksumAlgorithm>,
         plain_len: u64,
     ) -> Result<Done, Error> {
-        let plain_len = PlainLen::new(plain_len).filter(|len| len.get() <= layout::SINGLE_PLAIN_MAX);
-        let plain_len = plain_len.ok_or(Error::NotImplemented(
-            "A copy of more than 5 GiB that has to pass through the gateway is not implemented: copy it in parts",
-        ))?;
+        let plain_len = PlainLen::new(plain_len).filter(|len| len.get() <= LARGE_PLAIN_MAX).ok_or(Error::EntityTooLarge)?;
         let gateway = self.gateway;
-        let fresh = gateway.keys.fresh_with(&self.wanted.choice, &self.target.bucket, &self.target.key, Layout::Single).await?;
+        let layout = if plain_len.get() > gateway.multipart.put_max { Layout::Multipart } else { Layout::Single };
+        let fresh = gateway.keys.fresh_with(&self.wanted.choice, &self.target.bucket, &self.target.key, layout).await?;
         let mut sent = self.headers(source, &fresh.envelope, onto_itself)?;
         copy::as_upload(&mut sent);
         self.carry_tags(source, &mut sent).await?;
@@ -212,10 +200,37 @@ impl Job<'_> {
         let plain = gateway.open_whole(&source.at.object, source.at.version_id.clone(), conditions, self.opener.as_ref()).await?;
         let check = Computed::new(algorithm);
         let computed = check.computed();
-        let body = stream::seal_object(plain, fresh.keys, plain_len, Box::new(check));
+        let copied = match layout {
+            Layout::Single => self.put_anew(stream::seal_object(plain, fresh.keys, plain_len, Box::new(check)), sent).await?,
+            Layout::Multipart => {
+                let conditions = copy::take_conditions(&mut sent);
+                let guards = headers::guards(&self.request.headers, &self.request.extensions);
+                let (mut created_with, mut completed_with) = (guards.clone(), guards.clone());
+                created_with.extend(sent);
+                completed_with.extend(conditions);
+                let large = Large {
+                    object: self.target.clone(),
+                    length: plain_len,
+                    keys: fresh.keys,
+                    created_with,
+                    guards,
+                    completed_with,
+                    check: Box::new(check),
+                    algorithm,
+                    explain: source_failed,
+                };
+                self.made(gateway.write_in_parts(large, plain).await?).await?
+            }
+        };
+        let checksum = computed.get().map(super::check::checksum_headers).unwrap_or_default();
+        Ok(Done { copied, envelope: fresh.envelope, checksum })
+    }
+
+    /// A body that was sealed anew, stored in one piece.
+    async fn put_anew(&self, body: stream::SealedBody, sent: HeaderMap) -> Result<Copied, Error> {
         let outcome = body.outcome();
         let put = backend::PutObject { object: self.target.clone(), headers: sent, body };
-        let answer = match gateway.backend.put_object(put).await {
+        let answer = match self.gateway.backend.put_object(put).await {
             Ok(answer) => answer,
             // The store saw a short body; that the source could not be read to its end is why.
             Err(store) => return Err(outcome.take_error().map_or(Error::Backend(store), source_failed)),
@@ -223,9 +238,21 @@ impl Job<'_> {
         let etag = answer.headers.get(http::header::ETAG).and_then(|tag| tag.to_str().ok());
         let etag = etag.ok_or(Error::Internal("the store gave no ETag"))?.to_owned();
         let last_modified = super::copy_source::date_of(&answer.headers);
-        let checksum = computed.get().map(super::check::checksum_headers).unwrap_or_default();
-        let copied = Copied { headers: answer.headers, etag, last_modified };
-        Ok(Done { copied, envelope: fresh.envelope, checksum })
+        Ok(Copied { headers: answer.headers, etag, last_modified })
+    }
+
+    /// A copy that came into being as an upload. The end of an upload does not say when the object was made, and a copy has to.
+    async fn made(&self, completed: CompletedUpload) -> Result<Copied, Error> {
+        let mut copied = Copied { headers: completed.headers, etag: completed.etag, last_modified: None };
+        let mut look = copy::for_target(&self.request.headers, &self.request.extensions);
+        let etag = HeaderValue::from_str(&copied.etag).map_err(|_| Error::Internal("the store gave no ETag"))?;
+        look.insert(IF_MATCH, etag);
+        let version_id = copied.headers.get(VERSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let select = Select { object: self.target.clone(), version_id, headers: look, range: None };
+        if let Ok(made) = self.gateway.backend.head_object(select).await {
+            copied.last_modified = super::copy_source::last_modified(&made.headers);
+        }
+        Ok(copied)
     }
 
     /// Tags travel with a CopyObject by themselves; with anything else they have to be carried.

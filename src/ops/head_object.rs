@@ -8,7 +8,7 @@ use super::check::shown_checksum;
 use super::object::{Found, Wanted};
 use super::part_number::{self, Part};
 use super::protection::Opener;
-use super::{Error, Gateway, headers, read_through};
+use super::{Error, Gateway, headers};
 use crate::backend::{self, ByteRange, ObjectName, Select};
 use crate::keys;
 
@@ -61,7 +61,10 @@ impl Gateway {
                     true => self.plain_checksum(select(guards.clone()), plain).await?,
                     false => Vec::new(),
                 };
-                let part = part.map(|number| read_through::part_of(number, plain)).transpose()?;
+                let part = match part {
+                    Some(number) => Some(self.plain_part(select(guards.clone()), number, plain, checksum_wanted).await?),
+                    None => None,
+                };
                 (headers::for_client_plaintext(answer), checksum, part, plain.len)
             }
         };

@@ -147,13 +147,6 @@ pub fn for_copy_source(client: &HeaderMap, extensions: &Extensions) -> Result<(H
     Ok((for_read(&source, extensions)?, guards(&source, extensions)))
 }
 
-/// A key as it stands in the path of a URL.
-pub fn in_path(key: &str) -> String {
-    const KEPT: &percent_encoding::AsciiSet =
-        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
-    percent_encoding::utf8_percent_encode(key, KEPT).to_string()
-}
-
 /// Headers of a read or delete as the store gets them: conditions and guards, never a range (ranges are ours).
 ///
 /// # Errors

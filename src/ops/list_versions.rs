@@ -28,7 +28,7 @@ impl Gateway {
             version_id_marker: asked.version_id_marker.clone(),
             headers: guards.clone(),
         };
-        let page = self.backend.list_object_versions(query).await?;
+        let page = self.list_visible_versions(query).await?;
         let entries = page.versions.iter().map(|version| Entry::new(&version.entry, version.version_id.as_deref())).collect();
         let sizes = self.shown_sizes(&asked.bucket, &guards, entries).await?;
         let versions = page.versions.into_iter().zip(sizes).map(|(version, size)| {

@@ -52,6 +52,7 @@ pub use state::StatePlace;
 
 use crate::backend::S3Backend;
 use crate::keys::Keys;
+use crate::observe::request::RequestRecord;
 
 /// The sealed way: typed S3 operations over a store and a source of keys.
 ///
@@ -86,6 +87,13 @@ impl Gateway {
     }
 }
 
+/// Tells the front that a request that may take long is nothing but work from now on.
+fn work_begins(extensions: &http::Extensions) {
+    if let Some(record) = extensions.get::<RequestRecord>() {
+        record.set_working();
+    }
+}
+
 /// Every operation that is not here answers NotImplemented, by s3s's own default.
 #[async_trait]
 impl S3 for Gateway {
@@ -102,6 +110,7 @@ impl S3 for Gateway {
     }
 
     async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+        work_begins(&req.extensions);
         self.copy(req).await.map_err(Error::into_s3)
     }
 
@@ -133,6 +142,7 @@ impl S3 for Gateway {
     }
 
     async fn upload_part_copy(&self, req: S3Request<UploadPartCopyInput>) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        work_begins(&req.extensions);
         self.copy_part(req).await.map_err(Error::into_s3)
     }
 
@@ -140,6 +150,7 @@ impl S3 for Gateway {
         &self,
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        work_begins(&req.extensions);
         self.complete_upload(req).await.map_err(Error::into_s3)
     }
 

@@ -9,7 +9,8 @@ use super::Error;
 use super::check::{part_checksum, shown_checksum};
 use crate::format::{ChecksumKind, Footer, PlainLen, layout};
 
-const PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
+/// Says how many parts an object has.
+pub const PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
 
 /// The part that a request asks for.
 ///
@@ -33,7 +34,7 @@ pub struct Part {
     /// It is all there is: an object of a single upload.
     pub is_whole: bool,
     /// How many parts the object has; `None` when it was a single upload.
-    count: Option<usize>,
+    count: Option<HeaderValue>,
     /// The client's checksum, as headers: S3 shows one only where it is that of exactly these bytes, and keeps none of the parts of an
     /// object that has one of the whole.
     pub checksum: Vec<(HeaderName, HeaderValue)>,
@@ -59,6 +60,11 @@ impl Part {
         }
     }
 
+    /// A part of an object that is not sealed, as the store delimits it.
+    pub fn of_store(span: Option<(u64, u64)>, count: Option<HeaderValue>, checksum: Vec<(HeaderName, HeaderValue)>) -> Self {
+        Self { span, is_whole: false, count, checksum }
+    }
+
     /// A part of an object in the multipart layout.
     ///
     /// # Errors
@@ -74,7 +80,12 @@ impl Part {
                     _ if footer.parts.len() == 1 => shown_checksum(footer),
                     _ => Vec::new(),
                 };
-                return Ok(Self { span: span(start, len), is_whole: false, count: Some(footer.parts.len()), checksum });
+                return Ok(Self {
+                    span: span(start, len),
+                    is_whole: false,
+                    count: Some(HeaderValue::from(footer.parts.len())),
+                    checksum,
+                });
             }
             start += len;
         }
@@ -83,8 +94,8 @@ impl Part {
 
     /// Says in an answer how many parts there are.
     pub fn show_count(&self, headers: &mut HeaderMap) {
-        if let Some(count) = self.count {
-            headers.insert(PARTS_COUNT, HeaderValue::from(count));
+        if let Some(count) = &self.count {
+            headers.insert(PARTS_COUNT, count.clone());
         }
     }
 }
@@ -125,10 +136,11 @@ mod tests {
             parts: vec![entry(1, 5_242_880), entry(4, 5_242_880), entry(7, 3), entry(9, 0)],
         };
         let found = |number| Part::of_multipart(number, &footer).map(|part| (part.span, part.count));
-        assert_eq!(found(1).unwrap(), (Some((0, 5_242_879)), Some(4)));
-        assert_eq!(found(4).unwrap(), (Some((5_242_880, 10_485_759)), Some(4)));
-        assert_eq!(found(7).unwrap(), (Some((10_485_760, 10_485_762)), Some(4)));
-        assert_eq!(found(9).unwrap(), (None, Some(4)));
+        let four = || HeaderValue::from(4);
+        assert_eq!(found(1).unwrap(), (Some((0, 5_242_879)), Some(four())));
+        assert_eq!(found(4).unwrap(), (Some((5_242_880, 10_485_759)), Some(four())));
+        assert_eq!(found(7).unwrap(), (Some((10_485_760, 10_485_762)), Some(four())));
+        assert_eq!(found(9).unwrap(), (None, Some(four())));
         for missing in [2, 3, 8, 10] {
             assert!(matches!(found(missing), Err(Error::InvalidPartNumber)), "{missing}");
         }

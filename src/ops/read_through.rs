@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use s3s::dto::StreamingBlob;
 use s3s::stream::{ByteStream, RemainingLength};
@@ -15,7 +16,7 @@ use s3s::stream::{ByteStream, RemainingLength};
 use super::access::{Access, Kind, is_doubtful};
 use super::get_object::{Opened, Read, TakeThenDrain, collect, sent_span};
 use super::object::{Found, Unsealed};
-use super::part_number::Part;
+use super::part_number::{PARTS_COUNT, Part};
 use super::{Error, Gateway, headers};
 use crate::backend::{self, Body, ByteRange, ListEntry, ObjectName, Select};
 use crate::format::{self, End, Layout, SealedLen};
@@ -56,7 +57,8 @@ impl Read<'_> {
         let select = |headers| Select { object: self.object.clone(), version_id: self.version_id.clone(), headers, range: None };
         self.gateway.refuse_stripped(select(self.guards.clone()), plain).await?;
         let range = match self.part {
-            Some(number) => part_of(number, plain)?.span,
+            Some(number) if went_up_in_parts(plain) => return self.pass_part_on(number, plain).await,
+            Some(number) => Part::of_bytes(number, plain.len)?.span,
             None => self.wanted(&headers).within_bytes(plain.len)?,
         };
         let (first, end) = range.map_or((0, plain.len), |(first, last)| (first, last + 1));
@@ -80,19 +82,107 @@ impl Read<'_> {
                 answer.body
             }
         };
-        let length = end - first;
+        Ok(self.passed_on(headers, plain.len, range, checksum, body))
+    }
+
+    /// The part that the store has under a number, as the store delimits it.
+    async fn pass_part_on(&self, number: u16, plain: &Unsealed) -> Result<Opened, Error> {
+        let select = Select {
+            object: self.object.clone(),
+            version_id: self.version_id.clone(),
+            headers: self.guards.clone(),
+            range: None,
+        };
+        let answer = self.gateway.backend.get_object(stored_part(select, number, plain, self.checksum_wanted)).await?;
+        let found = StoredPart::read(&self.gateway.found(&self.object.bucket, &answer.headers)?, &answer.headers, plain)?;
+        let mut opened = self.passed_on(answer.headers, plain.len, found.span, found.checksum, answer.body);
+        opened.headers.extend(found.count.map(|count| (PARTS_COUNT, count)));
+        Ok(opened)
+    }
+
+    /// A body as it is passed on: so many bytes of the object, or all of them.
+    fn passed_on(
+        &self,
+        headers: HeaderMap,
+        plain_len: u64,
+        range: Option<(u64, u64)>,
+        checksum: Vec<(HeaderName, HeaderValue)>,
+        body: Body,
+    ) -> Opened {
+        let length = match (range, self.part) {
+            (Some((first, last)), _) => last + 1 - first,
+            (None, Some(_)) => 0,
+            (None, None) => plain_len,
+        };
         let body = UnsealedBody { body: Mutex::new(TakeThenDrain::new(body, length)), left: length, object: self.object.clone() };
-        let (plain_len, body) = (plain.len, StreamingBlob::new(body));
-        Ok(Opened { headers: headers::for_client_plaintext(headers), plain_len, range, checksum, length, body })
+        let body = StreamingBlob::new(body);
+        Opened { headers: headers::for_client_plaintext(headers), plain_len, range, checksum, length, body }
     }
 }
 
-/// A part of a plaintext object. Of one that was uploaded in parts, the store alone knows where they begin.
-pub(super) fn part_of(number: u16, plain: &Unsealed) -> Result<Part, Error> {
-    if plain.etag.as_bytes().contains(&b'-') {
-        return Err(Error::NotImplemented("Reading parts of a plaintext object is not implemented"));
+/// Whether only the store knows where the parts of a plaintext object begin.
+fn went_up_in_parts(plain: &Unsealed) -> bool {
+    plain.etag.as_bytes().contains(&b'-')
+}
+
+/// Asks for a part of exactly the object that was looked at.
+fn stored_part(mut select: Select, number: u16, plain: &Unsealed, checksum_wanted: bool) -> Select {
+    select.headers.insert(http::header::IF_MATCH, plain.etag.clone());
+    if checksum_wanted {
+        select.headers.insert("x-amz-checksum-mode", HeaderValue::from_static("ENABLED"));
     }
-    Part::of_bytes(number, plain.len)
+    Select { range: Some(ByteRange::Part(number)), ..select }
+}
+
+/// A part of a plaintext object by the store's own word.
+struct StoredPart {
+    /// First and last byte, both included; `None` for a part without bytes.
+    span: Option<(u64, u64)>,
+    /// How many parts there are.
+    count: Option<HeaderValue>,
+    checksum: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl StoredPart {
+    /// Reads the headers of an answer about a part of `plain`.
+    fn read(found: &Found, answer: &HeaderMap, plain: &Unsealed) -> Result<Self, Error> {
+        // An empty part has no range, and so the answer does not say how long the object is.
+        let is_empty = !answer.contains_key(CONTENT_RANGE) && answer.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+        match found {
+            Found::Plain(again) if again.etag == plain.etag && (again.len == plain.len || is_empty) => {}
+            _ => return Err(Error::Integrity("the object changed between two requests".into())),
+        }
+        let span = match sent_span(answer) {
+            Some((first, end)) if first < end && end <= plain.len => Some((first, end - 1)),
+            _ if is_empty => None,
+            _ => return Err(Error::Internal("the store did not say which bytes a part has")),
+        };
+        let count = answer.get(PARTS_COUNT).cloned();
+        let checksum = answer.iter().filter(|(name, _)| name.as_str().starts_with("x-amz-checksum-"));
+        Ok(Self { span, count, checksum: checksum.map(|(name, value)| (name.clone(), value.clone())).collect() })
+    }
+}
+
+impl Gateway {
+    /// A part of a plaintext object, for those who only want to know.
+    ///
+    /// # Errors
+    /// A number that no part has, and whatever keeps the store from telling.
+    pub(super) async fn plain_part(
+        &self,
+        select: Select,
+        number: u16,
+        plain: &Unsealed,
+        checksum_wanted: bool,
+    ) -> Result<Part, Error> {
+        if !went_up_in_parts(plain) {
+            return Part::of_bytes(number, plain.len);
+        }
+        let bucket = select.object.bucket.clone();
+        let answer = self.backend.head_object(stored_part(select, number, plain, checksum_wanted)).await?.headers;
+        let part = StoredPart::read(&self.found(&bucket, &answer)?, &answer, plain)?;
+        Ok(Part::of_store(part.span, part.count, part.checksum))
+    }
 }
 
 impl Gateway {
@@ -239,11 +329,27 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_went_up_in_parts_has_parts_that_only_the_store_knows() {
-        let plain = |etag| Unsealed { len: 5, etag: HeaderValue::from_static(etag) };
-        assert_eq!(part_of(1, &plain("\"abc\"")).unwrap().span, Some((0, 4)));
-        assert!(matches!(part_of(2, &plain("\"abc\"")), Err(Error::InvalidPartNumber)));
-        assert!(matches!(part_of(1, &plain("\"abc-2\"")), Err(Error::NotImplemented(_))));
+    fn a_part_is_what_the_store_says_of_the_same_object() {
+        let plain = |etag: &'static str, len| Unsealed { len, etag: HeaderValue::from_static(etag) };
+        assert!(!went_up_in_parts(&plain("\"abc\"", 5)) && went_up_in_parts(&plain("\"abc-2\"", 5)));
+        let read = |etag: &'static str, pairs: &[(HeaderName, &'static str)]| {
+            let answer: HeaderMap = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+            let again = Unsealed::read(
+                &[(http::header::ETAG, HeaderValue::from_static(etag))]
+                    .into_iter()
+                    .chain(answer.clone().into_iter().map(|(name, value)| (name.unwrap(), value)))
+                    .collect(),
+            );
+            StoredPart::read(&Found::Plain(again.unwrap()), &answer, &plain("\"abc-2\"", 9)).map(|part| part.span)
+        };
+        let same = "\"abc-2\"";
+        assert_eq!(read(same, &[(CONTENT_RANGE, "bytes 5-8/9"), (CONTENT_LENGTH, "4")]).unwrap(), Some((5, 8)));
+        assert_eq!(read(same, &[(CONTENT_LENGTH, "9")]).unwrap(), Some((0, 8)), "an object of one part");
+        assert_eq!(read(same, &[(CONTENT_LENGTH, "0")]).unwrap(), None);
+        assert!(read("\"abd-2\"", &[(CONTENT_RANGE, "bytes 5-8/9")]).is_err());
+        assert!(read(same, &[(CONTENT_RANGE, "bytes 5-8/10")]).is_err());
+        assert!(read(same, &[(CONTENT_RANGE, "bytes 5-9/9")]).is_err());
+        assert!(read(same, &[(CONTENT_LENGTH, "4")]).is_err(), "which four");
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! page without it none.
 
 use super::{Error, Gateway, StatePlace};
-use crate::backend::{ListQuery, Listing, Paging};
+use crate::backend::{ListQuery, Listing, Paging, VersionPage, VersionQuery};
 
 /// Entries in a page of S3.
 const PAGE: i32 = 1000;
@@ -21,8 +21,7 @@ impl Gateway {
         if hidden == 0 || !page.is_truncated || room == 0 {
             return Ok(page);
         }
-        // Behind everything that is named after hexadecimal digits.
-        let behind = format!("{prefix}~");
+        let behind = behind(prefix);
         let paging = match (query.paging.clone(), end) {
             (Paging::V1 { .. }, End::Hidden) => Paging::V1 { marker: Some(behind) },
             (Paging::V1 { .. }, End::Shown(last)) => Paging::V1 { marker: Some(page.next.clone().unwrap_or(last)) },
@@ -43,6 +42,39 @@ impl Gateway {
         page.next = more.next;
         Ok(page)
     }
+
+    /// One page of versions as clients may see it.
+    pub(super) async fn list_visible_versions(&self, query: VersionQuery) -> Result<VersionPage, Error> {
+        let place = &self.multipart.place;
+        let Some(prefix) = place.prefix() else { return Ok(self.backend.list_object_versions(query).await?) };
+        let mut page = self.backend.list_object_versions(query.clone()).await?;
+        let room = query.max_keys.or(page.max_keys).unwrap_or(PAGE).min(PAGE);
+        let ends_hidden = place.hides_key(last_name(&page).unwrap_or_default());
+        let hidden = hide_versions(&mut page, place);
+        if hidden == 0 || !page.is_truncated || room == 0 {
+            return Ok(page);
+        }
+        let (key_marker, version_id_marker) = match ends_hidden {
+            true => (Some(behind(prefix)), None),
+            false => (page.next_key_marker.take(), page.next_version_id_marker.take()),
+        };
+        let shown = i32::try_from(count(&page)).unwrap_or(room);
+        let more = VersionQuery { max_keys: Some(room - shown), key_marker, version_id_marker, ..query };
+        let mut more = self.backend.list_object_versions(more).await?;
+        hide_versions(&mut more, place);
+        page.versions.extend(more.versions);
+        page.delete_markers.extend(more.delete_markers);
+        page.common_prefixes.extend(more.common_prefixes);
+        page.is_truncated = more.is_truncated;
+        page.next_key_marker = more.next_key_marker;
+        page.next_version_id_marker = more.next_version_id_marker;
+        Ok(page)
+    }
+}
+
+/// A name behind everything in the state store, whose names begin with hexadecimal digits.
+fn behind(prefix: &str) -> String {
+    format!("{prefix}~")
 }
 
 /// Where a page ends.
@@ -73,4 +105,77 @@ fn hide(page: &mut Listing, place: &StatePlace) -> usize {
         page.key_count = None;
     }
     hidden
+}
+
+/// The name that a page of versions ends with.
+fn last_name(page: &VersionPage) -> Option<&str> {
+    let version = page.versions.last().map(|version| version.entry.key.as_str());
+    let marker = page.delete_markers.last().map(|marker| marker.key.as_str());
+    let prefix = page.common_prefixes.last().map(String::as_str);
+    version.max(marker).max(prefix)
+}
+
+/// What counts towards the size of a page of versions.
+fn count(page: &VersionPage) -> usize {
+    page.versions.len() + page.delete_markers.len() + page.common_prefixes.len()
+}
+
+/// Takes out what is hidden. Returns how much that was.
+fn hide_versions(page: &mut VersionPage, place: &StatePlace) -> usize {
+    let before = count(page);
+    page.versions.retain(|version| !place.hides_key(&version.entry.key));
+    page.delete_markers.retain(|marker| !place.hides_key(&marker.key));
+    page.common_prefixes.retain(|prefix| !place.hides_key(prefix));
+    before - count(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{DeleteMarker, ListEntry, ObjectVersion};
+
+    fn version(key: &str) -> ObjectVersion {
+        let entry = ListEntry {
+            key: key.to_owned(),
+            sealed_size: None,
+            etag: None,
+            last_modified: None,
+            storage_class: None,
+            owner: None,
+            restore: None,
+        };
+        ObjectVersion { entry, version_id: None, is_latest: None }
+    }
+
+    fn marker(key: &str) -> DeleteMarker {
+        DeleteMarker { key: key.to_owned(), version_id: None, is_latest: None, last_modified: None, owner: None }
+    }
+
+    #[test]
+    fn versions_markers_and_prefixes_of_the_state_are_taken_out() {
+        let place = StatePlace::default();
+        let mut page = VersionPage {
+            versions: vec![version("-"), version(".ciphergate"), version(".ciphergate/a/r"), version(".d")],
+            delete_markers: vec![marker(".ciphergate/a/r"), marker(".ciphergate/b/r"), marker("z")],
+            common_prefixes: vec![".ciphergate/".to_owned(), "dir/".to_owned()],
+            ..VersionPage::default()
+        };
+        assert_eq!(last_name(&page), Some("z"));
+        assert_eq!(hide_versions(&mut page, &place), 4);
+        let versions: Vec<_> = page.versions.iter().map(|version| version.entry.key.as_str()).collect();
+        assert_eq!(versions, ["-", ".ciphergate", ".d"]);
+        assert_eq!((page.delete_markers.len(), page.delete_markers[0].key.as_str()), (1, "z"));
+        assert_eq!(page.common_prefixes, ["dir/"]);
+        assert_eq!(hide_versions(&mut page, &place), 0);
+        assert_eq!(hide_versions(&mut page, &StatePlace::Bucket("state".to_owned())), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_page_of_versions_is_the_last_of_any_kind() {
+        assert_eq!(last_name(&VersionPage::default()), None);
+        let versions = vec![version("a"), version("b")];
+        assert_eq!(last_name(&VersionPage { versions, ..VersionPage::default() }), Some("b"));
+        let page = VersionPage { versions: vec![version("b")], delete_markers: vec![marker("c")], ..VersionPage::default() };
+        assert_eq!(last_name(&page), Some("c"));
+    }
 }

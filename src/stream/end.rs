@@ -4,10 +4,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
+use zeroize::Zeroizing;
 
 use super::rechunk::Rechunk;
 use super::{BoxError, Error, PIECES_PER_POLL, Result, SealedBody, Source};
-use crate::crypto::{ChunkKey, ObjectKeys};
+use crate::crypto::{ChunkKey, ObjectKeys, opened_len};
 use crate::format::layout::{PART_HEADER, SEALED_CHUNK, chunk_count, chunked_len, part_sealed_len};
 use crate::format::{Footer, PartHeader, SealedLen};
 
@@ -83,7 +84,7 @@ impl Ending {
     }
 }
 
-/// A spooled part on its way through. What leaves are the stored bytes; a copy of each chunk is opened first.
+/// A spooled part on its way through. What leaves are the stored bytes; each chunk is opened first.
 struct Spool {
     source: Source,
     header: PartHeader,
@@ -92,13 +93,15 @@ struct Spool {
     received: u64,
     /// The chunk to come; None before the header.
     next: Option<u64>,
+    /// A chunk's plaintext, looked at by nobody and wiped at the end.
+    opened: Zeroizing<Vec<u8>>,
 }
 
 impl Spool {
     fn new(spooled: SpooledPart, keys: &ObjectKeys) -> Self {
         let SpooledPart { source, header } = spooled;
         let key = keys.chunk_key(&header.to_bytes());
-        Self { source, header, key, input: Rechunk::new(), received: 0, next: None }
+        Self { source, header, key, input: Rechunk::new(), received: 0, next: None, opened: Zeroizing::default() }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
@@ -132,7 +135,7 @@ impl Spool {
                 return Err(crate::format::Error::PartHeaderDiffers.into());
             }
             self.next = Some(0);
-            return Ok(Some(stored.freeze()));
+            return Ok(Some(stored));
         };
         let count = chunk_count(self.header.plain_len);
         if index == count {
@@ -140,8 +143,9 @@ impl Spool {
         }
         let rest = chunked_len(self.header.plain_len).get() - index * SEALED_CHUNK;
         let Some(chunk) = self.input.take(rest.min(SEALED_CHUNK) as usize) else { return Ok(None) };
-        self.key.open_in_place(index, index + 1 == count, &mut chunk.clone())?;
+        self.opened.resize(opened_len(&chunk), 0);
+        self.key.open_into(index, index + 1 == count, &chunk, &mut self.opened)?;
         self.next = Some(index + 1);
-        Ok(Some(chunk.freeze()))
+        Ok(Some(chunk))
     }
 }

@@ -3,14 +3,18 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest};
 use futures::Stream;
 
 use super::rechunk::Rechunk;
 use super::{BoxError, Error, PIECES_PER_POLL, Result, Source};
-use crate::crypto::{ChunkKey, ObjectKeys};
+use crate::crypto::{ChunkKey, ObjectKeys, opened_len};
+use crate::format::layout::CHUNK;
 use crate::format::{End, Footer, Layout, PlainLen, ReadPlan, Tail};
+
+/// The most plaintext bytes that leave together: as many chunks as fit, if they are there. Larger writes wake the client less often.
+const PIECE: usize = 256 * 1024;
 
 /// Opens the bytes a plan asked for. `sealed` must yield exactly [`ReadPlan::sealed`], in order, in pieces of any size.
 ///
@@ -34,9 +38,9 @@ pub fn open_object(
         plan,
         input: Rechunk::new(),
         received: 0,
-        yielded: 0,
+        opened: 0,
+        piece: BytesMut::new(),
         digest: digest.then(|| Digest::new(CrcAlgorithm::Crc64Nvme)),
-        held: None,
     };
     OpenedBody { opener: Mutex::new(Some(opener)), plain_len }
 }
@@ -99,12 +103,6 @@ enum Step {
     Done,
 }
 
-enum Advance {
-    Piece(Bytes),
-    Moved,
-    NeedsInput,
-}
-
 struct Opener {
     source: Source,
     keys: Arc<ObjectKeys>,
@@ -112,24 +110,30 @@ struct Opener {
     step: Step,
     input: Rechunk,
     received: u64,
-    yielded: u64,
+    /// Plaintext bytes so far.
+    opened: u64,
+    /// Those that have not left yet.
+    piece: BytesMut,
     digest: Option<Digest>,
-    held: Option<Bytes>,
 }
 
 impl Opener {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Polled>> {
         let wanted = self.plan.sealed_len();
         for _ in 0..PIECES_PER_POLL {
-            loop {
-                match self.advance()? {
-                    Advance::Piece(piece) if self.yielded == self.plan.plain_len().get() => self.held = Some(piece),
-                    Advance::Piece(piece) => return Poll::Ready(Ok(Polled::Piece(piece))),
-                    Advance::Moved => {}
-                    Advance::NeedsInput => break,
+            while self.advance()? {
+                if self.piece.len() > PIECE - CHUNK as usize && self.may_leave() {
+                    return Poll::Ready(Ok(Polled::Piece(std::mem::take(&mut self.piece).freeze())));
                 }
             }
-            match ready!(self.source.as_mut().poll_next(cx)) {
+            let Poll::Ready(next) = self.source.as_mut().poll_next(cx) else {
+                // Nothing waits for what has not come yet.
+                if self.piece.is_empty() || !self.may_leave() {
+                    return Poll::Pending;
+                }
+                return Poll::Ready(Ok(Polled::Piece(std::mem::take(&mut self.piece).freeze())));
+            };
+            match next {
                 Some(Ok(piece)) => {
                     self.received = self.received.saturating_add(piece.len() as u64);
                     if self.received > wanted {
@@ -138,7 +142,10 @@ impl Opener {
                     self.input.push(piece);
                 }
                 Some(Err(error)) => return Poll::Ready(Err(Error::Source(error))),
-                None if matches!(self.step, Step::Done) => return Poll::Ready(Ok(Polled::Last(self.held.take()))),
+                None if matches!(self.step, Step::Done) => {
+                    let last = std::mem::take(&mut self.piece).freeze();
+                    return Poll::Ready(Ok(Polled::Last((!last.is_empty()).then_some(last))));
+                }
                 None => return Poll::Ready(Err(Error::SealedShort { wanted, got: self.received })),
             }
         }
@@ -146,17 +153,22 @@ impl Opener {
         Poll::Pending
     }
 
-    /// Takes one step with the input at hand.
-    fn advance(&mut self) -> Result<Advance> {
+    /// The piece with the last byte stays until everything behind it was found good.
+    fn may_leave(&self) -> bool {
+        self.opened < self.plan.plain_len().get()
+    }
+
+    /// Takes one step with the input at hand; false if it does not suffice for one.
+    fn advance(&mut self) -> Result<bool> {
         match &mut self.step {
             Step::Segment(index) => {
                 let index = *index;
                 let Some(segment) = self.plan.segments().get(index) else {
                     self.step = self.after_segments();
-                    return Ok(Advance::Moved);
+                    return Ok(true);
                 };
                 let header = if segment.header_inside() {
-                    let Some(stored) = self.input.take(32) else { return Ok(Advance::NeedsInput) };
+                    let Some(stored) = self.input.take(32) else { return Ok(false) };
                     let stored: &[u8; 32] = stored[..].try_into().expect("asked for 32 bytes");
                     segment.header(Some(stored))?
                 } else {
@@ -164,32 +176,42 @@ impl Opener {
                 };
                 let key = self.keys.chunk_key(&header.to_bytes());
                 self.step = Step::Chunk { segment: index, key, index: segment.span().first, left: segment.take() };
-                Ok(Advance::Moved)
+                Ok(true)
             }
             Step::Chunk { segment: at, key, index, left } => {
                 let segment = &self.plan.segments()[*at];
-                let Some(mut chunk) = self.input.take(segment.sealed_chunk_len(*index)) else { return Ok(Advance::NeedsInput) };
+                let Some(chunk) = self.input.take(segment.sealed_chunk_len(*index)) else { return Ok(false) };
                 let last_of_part = *index + 1 == segment.chunk_count();
-                let plain_len = key.open_in_place(*index, last_of_part, &mut chunk)?.len();
-                chunk.truncate(plain_len);
+                let (start, len) = (self.piece.len(), opened_len(&chunk));
+                if self.piece.capacity() < start + len {
+                    // The last chunk may hold more than is wanted of it.
+                    let wanted = self.plan.plain_len().get() - self.opened + CHUNK;
+                    self.piece.reserve(usize::try_from(wanted).unwrap_or(PIECE).min(PIECE).max(len));
+                }
+                self.piece.resize(start + len, 0);
+                key.open_into(*index, last_of_part, &chunk, &mut self.piece[start..])?;
                 if let Some(digest) = &mut self.digest {
-                    digest.update(&chunk);
+                    digest.update(&self.piece[start..]);
                 }
                 let span = segment.span();
+                let mut kept = len;
                 if *index == span.first {
                     // A skip is always inside its chunk, see `ChunkSpan::of`.
-                    chunk.advance((span.skip as usize).min(plain_len));
+                    let skip = (span.skip as usize).min(len);
+                    self.piece.copy_within(start + skip.., start);
+                    kept -= skip;
                 }
                 // The last chunk may hold more than was asked for.
-                chunk.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= chunk.len() as u64;
+                kept = usize::try_from(*left).unwrap_or(usize::MAX).min(kept);
+                self.piece.truncate(start + kept);
+                *left -= kept as u64;
                 if *index == span.last {
                     self.step = Step::Segment(*at + 1);
                 } else {
                     *index += 1;
                 }
-                self.yielded += chunk.len() as u64;
-                Ok(Advance::Piece(chunk.freeze()))
+                self.opened += kept as u64;
+                Ok(true)
             }
             Step::Padding { left, end_len } => {
                 let available = self.input.available();
@@ -200,19 +222,19 @@ impl Opener {
                 self.input.advance(seen);
                 *left -= seen as u64;
                 if *left > 0 {
-                    return Ok(Advance::NeedsInput);
+                    return Ok(false);
                 }
                 self.step = Step::End { len: *end_len };
-                Ok(Advance::Moved)
+                Ok(true)
             }
             Step::End { len } => {
                 // Bounded by the plan: 160 bytes, or the length of a footer that was opened before.
-                let Some(end) = self.input.take(*len as usize) else { return Ok(Advance::NeedsInput) };
+                let Some(end) = self.input.take(*len as usize) else { return Ok(false) };
                 self.check_end(&end)?;
                 self.step = Step::Done;
-                Ok(Advance::Moved)
+                Ok(true)
             }
-            Step::Done => Ok(Advance::NeedsInput),
+            Step::Done => Ok(false),
         }
     }
 

@@ -7,41 +7,19 @@ import uuid
 import pytest
 from botocore.exceptions import ClientError
 
+from kit import differs
 from kit.data import MARKER
 from kit.site import STATE, Sites, direct
 from kit.sizes import sealed_len, plain_len
 
 BACKENDS = os.environ.get("CIPHERGATE_TEST_BACKENDS", "localstack,embedded").split(",")
 
-# What Versity's gateway does otherwise than S3. The first is grave, since a gateway that breaks off an upload has no other way to say that
-# it is void: a store like this is no place for the project's promise that an interrupted upload leaves the old object alone.
-VERSITY_KEEPS_SHORT_BODIES = {
-    "test_wrong_payload_hash",
-    "test_tampered_signed_chunk",
-    "test_wrong_trailer_signature",
-    "test_wrong_trailer_checksum",
-    "test_wrong_decoded_length",
-    "test_body_shorter_than_content_length",
-    "test_client_goes_away_half_way",
-    "test_aborted_upload_keeps_the_old_object",
-    "test_nothing_is_left_open",
-    "test_wrong_checksum_header",
-    "test_wrong_checksum_keeps_the_old_object",
-    "test_killed_in_the_middle",
-}
-VERSITY_DIFFERS = {
-    **dict.fromkeys(VERSITY_KEEPS_SHORT_BODIES, "versitygw stores what it got of an upload that broke off"),
-    "test_odd_keys": "versitygw takes keys with a slash at the end for folders",
-    "test_read_conditions": "versitygw judges some conditions otherwise",
-    "test_delete_objects": "versitygw answers a quiet deletion with every key",
-}
-
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        reason = VERSITY_DIFFERS.get(item.originalname)
-        if reason and getattr(item, "callspec", None) and item.callspec.params.get("backend_kind") == "versitygw":
-            item.add_marker(pytest.mark.skip(reason=reason))
+        kind = item.callspec.params.get("backend_kind") if hasattr(item, "callspec") else None
+        if why := differs.reason(kind, item.path.name, item.originalname):
+            item.add_marker(pytest.mark.skip(reason=why))
     if direct():
         for item in items:
             if item.get_closest_marker("gateway_only"):

@@ -27,9 +27,8 @@ def preflight(site, path, origin=APP, method="PUT", headers="content-type"):
 
 
 @pytest.mark.gateway_only
-def test_cors(localstack_site, localstack_bucket):
+def test_cors(site, bucket):
     """LocalStack has its own ideas of preflights, so this is about the gateway's answers from the rules that are stored there."""
-    site, bucket = localstack_site, localstack_bucket
     assert preflight(site, f"/{bucket}/k").status_code == 403
     site.s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": RULES})
     answer = preflight(site, f"/{bucket}/k")

@@ -46,9 +46,9 @@ def test_unknown_subresource_does_not_delete_the_bucket(site, bucket):
     assert site.backend.head_bucket(Bucket=bucket)
 
 
-def test_forwarded_settings(localstack_site, localstack_bucket):
+def test_forwarded_settings(site, bucket):
     """What never touches object data goes through untouched, answers and errors alike."""
-    s3, here = localstack_site.s3, {"Bucket": localstack_bucket}
+    s3, here = site.s3, {"Bucket": bucket}
     tags = [{"Key": "team", "Value": "a b+c"}]
     s3.put_bucket_tagging(**here, Tagging={"TagSet": tags})
     assert s3.get_bucket_tagging(**here)["TagSet"] == tags

@@ -35,7 +35,7 @@ def test_times(site, here):
 def test_tags_win_over_times(site, here):
     """RFC 9110 section 13.2.2, and S3's own table."""
     if site.kind != "embedded":
-        pytest.skip("LocalStack judges each of them")
+        pytest.skip("this store judges each of them")
     etag = site.s3.put_object(**here, Body=payload(1000))["ETag"]
     modified = site.s3.head_object(**here)["LastModified"]
     before = modified - datetime.timedelta(hours=1)
@@ -93,7 +93,7 @@ def test_of_many_writers_one_wins(site, here):
 @pytest.fixture
 def with_conditional_deletes(site):
     if site.kind != "embedded":
-        pytest.skip("LocalStack has no conditional deletes")
+        pytest.skip("this store has no conditional deletes")
 
 
 def test_delete_if_it_is_still_the_same(site, here, with_conditional_deletes):

@@ -111,12 +111,12 @@ def test_answers(site, bucket):
     assert answer.headers["Location"].startswith(f"https://app.example/done?bucket={bucket}&key=k&etag=%22")
 
 
-def test_tags(localstack_site, localstack_bucket):
+def test_tags(site, bucket):
     tagging = "<Tagging><TagSet><Tag><Key>a b</Key><Value>1+2=3 @/:</Value></Tag></TagSet></Tagging>"
-    form = localstack_site.s3.generate_presigned_post(localstack_bucket, "k", Fields={"tagging": tagging}, Conditions=[{"tagging": tagging}])
-    answer = post(localstack_site, form, payload(10))
+    form = site.s3.generate_presigned_post(bucket, "k", Fields={"tagging": tagging}, Conditions=[{"tagging": tagging}])
+    answer = post(site, form, payload(10))
     assert answer.status_code == 204, answer.text
-    tags = localstack_site.s3.get_object_tagging(Bucket=localstack_bucket, Key="k")["TagSet"]
+    tags = site.s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"]
     assert tags == [{"Key": "a b", "Value": "1+2=3 @/:"}]
 
 

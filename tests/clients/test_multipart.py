@@ -119,7 +119,7 @@ def test_at_rest(site, bucket):
     """No plaintext in the bucket at any moment: parts, spool, record, object."""
     parts = {1: payload(LEAST), 2: payload(70_001)}
     upload_id, lines = upload(site.s3, bucket, "k", parts)
-    assert len(site.staged(bucket)) == 2
+    assert len(site.staged(bucket)) == 4
     complete(site.s3, bucket, "k", upload_id, lines)
     assert len(site.staged(bucket)) == 1
     # `fresh_bucket` looks through everything that is left.

@@ -92,6 +92,57 @@ def test_odd_keys(site, bucket):
     assert site.stored(bucket) == {}
 
 
+# White space alone, of one kind and of several, ASCII and not; some clients take it for nothing.
+BLANK_KEYS = [" ", "   ", "\t", "\n \t", "\u3000", "\u00a0 "]
+
+
+@pytest.mark.parametrize("key", BLANK_KEYS, ids=[f"{key!a}" for key in BLANK_KEYS])
+def test_blank_keys(site, bucket, key):
+    s3, here = site.s3, {"Bucket": bucket, "Key": key}
+
+    def read(name, **more):
+        return s3.get_object(Bucket=bucket, Key=name, **more)["Body"].read()
+
+    assert error(s3.get_object, **here) == (404, "NoSuchKey")
+    s3.put_object(**here, Body=payload(70_000))
+    assert read(key) == payload(70_000) and read(key, Range="bytes=65530-") == payload(70_000)[65530:]
+    assert s3.head_object(**here)["ContentLength"] == 70_000
+    assert [(entry["Key"], entry["Size"]) for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [(key, 70_000)]
+    s3.put_object_tagging(**here, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+    assert s3.get_object_tagging(**here)["TagSet"] == [{"Key": "a", "Value": "b"}]
+    s3.copy_object(Bucket=bucket, Key="copied from", CopySource=here)
+    assert read("copied from") == payload(70_000)
+    s3.delete_object(**here)
+    assert error(s3.head_object, **here) == (404, "404")
+    s3.copy_object(**here, CopySource={"Bucket": bucket, "Key": "copied from"})
+    assert read(key) == payload(70_000)
+
+    def start():
+        return s3.create_multipart_upload(**here)["UploadId"]
+
+    part, end = payload(5 * 1024 * 1024), payload(10)
+    upload = start()
+    lines = [{"PartNumber": 1, "ETag": s3.upload_part(**here, UploadId=upload, PartNumber=1, Body=part)["ETag"]}]
+    copied = s3.upload_part_copy(**here, UploadId=upload, PartNumber=2, CopySource=here)["CopyPartResult"]
+    lines.append({"PartNumber": 2, "ETag": copied["ETag"]})
+    assert [entry["PartNumber"] for entry in s3.list_parts(**here, UploadId=upload)["Parts"]] == [1, 2]
+    assert [entry["Key"] for entry in s3.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [key]
+    s3.complete_multipart_upload(**here, UploadId=upload, MultipartUpload={"Parts": lines})
+    assert read(key) == part + payload(70_000)
+    upload = start()
+    s3.upload_part(**here, UploadId=upload, PartNumber=1, Body=end)
+    s3.abort_multipart_upload(**here, UploadId=upload)
+    assert error(s3.list_parts, **here, UploadId=upload) == (404, "NoSuchUpload")
+
+
+def test_blank_keys_in_a_bulk_delete(site, bucket):
+    for key in BLANK_KEYS:
+        site.s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    done = site.s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in BLANK_KEYS]})
+    assert not done.get("Errors")
+    assert not site.s3.list_objects_v2(Bucket=bucket).get("Contents")
+
+
 def test_key_too_long(site, bucket):
     assert error(site.s3.put_object, Bucket=bucket, Key="k" * 1025, Body=payload(10)) == (400, "KeyTooLongError")
 

@@ -45,8 +45,8 @@ def past(site):
 def fetch(site, bucket, query):
     signed = raw.Signed(site, "GET", f"/{bucket}?{query}", {}, raw.EMPTY_SHA256)
     answer = raw.send(site, "GET", signed.target, signed.headers)
-    # Both name the request, each in its own way.
-    body = re.sub(rb"<(RequestId|HostId)>[^<]*</\1>", rb"<\1/>", answer.body)
+    # Both name the request, each in its own way, or the store does not.
+    body = re.sub(rb"<(RequestId|HostId)>[^<]*</\1>", b"", answer.body)
     return answer.status, answer.headers.get("Content-Type"), body
 
 
@@ -56,8 +56,7 @@ def named(value, bucket):
 
 @pytest.mark.gateway_only
 @pytest.mark.parametrize("query, name, value", CONFIGURATIONS, ids=[query.split("&")[0] for query, *_ in CONFIGURATIONS])
-def test_configurations(localstack_site, localstack_bucket, query, name, value):
-    site, bucket = localstack_site, localstack_bucket
+def test_configurations(site, bucket, query, name, value):
     s3, here = site.s3, {"Bucket": bucket}
     if query == "replication":
         site.backend.put_bucket_versioning(**here, VersioningConfiguration={"Status": "Enabled"})
@@ -90,17 +89,17 @@ def test_object_lock(localstack_site):
 
 
 @pytest.mark.gateway_only
-def test_lists_of_configurations(localstack_site, localstack_bucket):
+def test_lists_of_configurations(site, bucket):
     for query in ("analytics", "inventory", "metrics", "intelligent-tiering", "location", "acl", "policyStatus", "object-lock"):
-        assert fetch(localstack_site, localstack_bucket, query) == fetch(past(localstack_site), localstack_bucket, query), query
+        assert fetch(site, bucket, query) == fetch(past(site), bucket, query), query
     missing = "t-there-is-no-such-bucket"
     for query, *_ in CONFIGURATIONS:
-        assert fetch(localstack_site, missing, query) == fetch(past(localstack_site), missing, query), query
+        assert fetch(site, missing, query) == fetch(past(site), missing, query), query
 
 
-def test_presigned_everything(localstack_site, localstack_bucket):
+def test_presigned_everything(site, bucket):
     """What can be asked with a header can be asked with a URL."""
-    s3, here = localstack_site.s3, {"Bucket": localstack_bucket}
+    s3, here = site.s3, {"Bucket": bucket}
     url = lambda operation, **more: s3.generate_presigned_url(operation, Params={**here, **more})  # noqa: E731
     for key in ("a+b c", "a b/ü", "x//y/", "%2F"):
         assert requests.put(url("put_object", Key=key), data=payload(100), timeout=30).status_code == 200
@@ -119,4 +118,4 @@ def test_presigned_everything(localstack_site, localstack_bucket):
     assert requests.delete(url("delete_object_tagging", Key="a+b c"), timeout=30).status_code == 204
     assert "<Tag>" not in requests.get(url("get_object_tagging", Key="a+b c"), timeout=30).text
     assert requests.delete(url("delete_object", Key="a+b c"), timeout=30).status_code == 204
-    assert set(localstack_site.stored(localstack_bucket)) == {"a b/ü", "x//y/", "%2F"}
+    assert set(site.stored(bucket)) == {"a b/ü", "x//y/", "%2F"}

@@ -1,9 +1,10 @@
 """Versions: versionId on every operation, delete markers, and ListObjectVersions with the plaintext's sizes."""
 
 import pytest
-from botocore.exceptions import ClientError
 from conftest import fresh_bucket
 from kit.data import payload
+from kit.site import STATE
+from test_multipart import complete, upload
 from test_objects import error
 
 VERSIONED = {"VersioningConfiguration": {"Status": "Enabled"}}
@@ -12,12 +13,7 @@ VERSIONED = {"VersioningConfiguration": {"Status": "Enabled"}}
 @pytest.fixture
 def bucket(site):
     with fresh_bucket(site) as name:
-        try:
-            site.s3.put_bucket_versioning(Bucket=name, **VERSIONED)
-        except ClientError as refusal:
-            if site.kind != "embedded" or refusal.response["Error"]["Code"] != "NotImplemented":
-                raise
-            pytest.skip("this embedded store has no versions")
+        site.s3.put_bucket_versioning(Bucket=name, **VERSIONED)
         assert site.s3.get_bucket_versioning(Bucket=name)["Status"] == "Enabled"
         yield name
 
@@ -157,6 +153,29 @@ def test_names_in_a_list_of_versions(site, bucket):
     assert {version["Key"]: version["Size"] for version in listed["Versions"]} == {"a b+c%d": 7, "ü/é": 7, "plain": 7}
     encoded = site.s3.list_object_versions(Bucket=bucket, EncodingType="url")
     assert {version["Key"] for version in encoded["Versions"]} == {"a%20b%2Bc%25d", "%C3%BC/%C3%A9", "plain"}
+
+
+@pytest.mark.gateway_only
+def test_what_uploads_keep_is_in_no_list_of_versions(site, bucket):
+    """Versions and delete markers of it stay in such a bucket, also when the upload has ended."""
+    s3 = site.s3
+    keys = ["-before", "k", "z"]
+    for key in keys:
+        upload_id, lines = upload(s3, bucket, key, {1: payload(100)})
+        complete(s3, bucket, key, upload_id, lines)
+    behind = site.backend.list_object_versions(Bucket=bucket)
+    assert any(entry["Key"].startswith(STATE) for entry in behind["Versions"]), "nothing to hide: the test shows nothing"
+
+    def names(page):
+        return [entry["Key"] for entry in page.get("Versions", []) + page.get("DeleteMarkers", [])]
+
+    assert names(s3.list_object_versions(Bucket=bucket)) == keys
+    for size in (1, 2, 3):
+        pages = list(s3.get_paginator("list_object_versions").paginate(Bucket=bucket, PaginationConfig={"PageSize": size}))
+        assert [key for page in pages for key in names(page)] == keys, size
+        assert not any(page.get("NextKeyMarker", "").startswith(STATE) for page in pages)
+    assert names(s3.list_object_versions(Bucket=bucket, Prefix=STATE)) == []
+    assert "CommonPrefixes" not in s3.list_object_versions(Bucket=bucket, Delimiter="/")
 
 
 def test_suspended_versioning(site, bucket):

@@ -43,7 +43,7 @@ def config(endpoint, keys, kms_key):
     user = f"access_key = {keys[0]}\nsecret_key = {keys[1]}\n"
     # One user under every name: what one user may do with another's buckets is the backend's own business.
     sections = {
-        "s3 main": f"display_name = webfile\nuser_id = 75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a\nemail = main@example.com\napi_name = us-east-1\nkms_keyid = {kms_key}\n{user}",
+        "s3 main": f"display_name = webfile\nuser_id = 75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a\nemail = main@example.com\napi_name = us-east-1\nkms_keyid = {kms_key}\nkms_keyid2 = {kms_key}\n{user}",
         "s3 alt": f"display_name = webfile\nuser_id = 75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a\nemail = alt@example.com\n{user}",
         "s3 tenant": f"display_name = tenant\nuser_id = tenant\nemail = tenant@example.com\ntenant = tenant\n{user}",
         "iam": f"display_name = iam\nuser_id = iam\nemail = iam@example.com\n{user}",
@@ -126,7 +126,7 @@ def compare(kind, direct, through, reasons):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--suite", type=pathlib.Path, required=True)
-    parser.add_argument("--backend", action="append", choices=["localstack", "embedded", "versitygw"])
+    parser.add_argument("--backend", action="append", choices=["localstack", "embedded", "versitygw", "garage"])
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()

@@ -108,6 +108,27 @@ async fn a_copy_in_parts_whose_source_changes_leaves_no_upload_behind() {
 }
 
 #[tokio::test]
+async fn a_large_copy_whose_source_breaks_off_leaves_nothing() {
+    let site = Site::launch(|launch| launch.set("CIPHERGATE_MULTIPART__PUT_BYTES_MAX", "5242880")).await;
+    let (client, behind, bucket) = (site.client(), site.behind(), site.bucket("broken").await);
+    put(&client, &bucket, "k", &noise(17_000_000, 1)).await;
+    put(&client, &bucket, "copy", b"before").await;
+    site.store.faults().inject("GetObject", "k", u64::MAX, Effect::CutDownload { after: 12_000_000 });
+    let copy = client.copy_object().bucket(&bucket).key("copy").copy_source(format!("{bucket}/k"));
+    let copy = copy.checksum_algorithm(aws_sdk_s3::types::ChecksumAlgorithm::Sha256).send().await;
+    assert_eq!(code(copy), "ServiceUnavailable");
+    site.store.faults().clear();
+    assert_eq!(get(&client, &bucket, "copy").await, b"before");
+    for _ in 0..100 {
+        if behind.list_multipart_uploads().bucket(&bucket).send().await.unwrap().uploads().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("an upload was left behind");
+}
+
+#[tokio::test]
 async fn a_copy_of_plaintext_is_encrypted_on_the_way() {
     let modes = "[buckets.\"old\"]\naccess = \"read-through\"\n[buckets.\"open\"]\naccess = \"plaintext\"\n";
     let site = Site::start_with(modes).await;

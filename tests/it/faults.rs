@@ -6,3 +6,4 @@ mod garbage;
 mod log;
 mod processes;
 mod raw;
+mod unhurried;

@@ -39,7 +39,7 @@ async fn read(site: &Site, bucket: &str, key: &str, range: Option<&str>) -> (Byt
 
 /// Notes whether an answer says that the object is plaintext.
 #[derive(Debug)]
-struct Mark(std::sync::Arc<std::sync::Mutex<bool>>);
+pub struct Mark(pub std::sync::Arc<std::sync::Mutex<bool>>);
 
 impl aws_sdk_s3::config::Intercept for Mark {
     fn name(&self) -> &'static str {

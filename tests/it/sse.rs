@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
@@ -229,4 +230,44 @@ async fn nothing_of_a_clients_own_key_is_sent_to_the_store() {
     }
     assert!(!sent.contains("server-side-encryption"), "{sent}");
     assert!(!sent.contains(&own.key.to_ascii_lowercase()) && !sent.contains(&own.md5.to_ascii_lowercase()));
+}
+
+#[tokio::test]
+async fn parts_want_the_key_that_their_upload_began_with() {
+    let site = Site::start().await;
+    let (client, bucket) = (site.client(), site.bucket("parts").await);
+    let (own, other) = (Own::new(1), Own::new(2));
+    client.put_object().bucket(&bucket).key("source").body(noise(100, 1).into()).send().await.unwrap();
+    let create = || client.create_multipart_upload().bucket(&bucket).key("k");
+    let sealed = create().sse_customer_algorithm("AES256").sse_customer_key(&own.key).sse_customer_key_md5(&own.md5);
+    let sealed = sealed.send().await.unwrap().upload_id.unwrap();
+    let ours = create().send().await.unwrap().upload_id.unwrap();
+    for (id, sent, refusal) in [
+        (&sealed, Some(&other), Some("The provided encryption parameters did not match the ones used originally.")),
+        (&sealed, None, Some("The multipart upload initiate requested encryption.")),
+        (&ours, Some(&own), Some("The multipart upload initiate request did not request encryption.")),
+        (&sealed, Some(&own), None),
+    ] {
+        let (algorithm, key, md5) =
+            (sent.map(|_| "AES256".to_owned()), sent.map(|own| own.key.clone()), sent.map(|own| own.md5.clone()));
+        let part = client.upload_part().bucket(&bucket).key("k").upload_id(id).part_number(1).body(noise(10, 1).into());
+        let part = part.set_sse_customer_algorithm(algorithm.clone()).set_sse_customer_key(key.clone());
+        let part = part.set_sse_customer_key_md5(md5.clone()).send().await;
+        let copy = client.upload_part_copy().bucket(&bucket).key("k").upload_id(id).part_number(2);
+        let copy = copy.copy_source(format!("{bucket}/source")).set_sse_customer_algorithm(algorithm);
+        let copy = copy.set_sse_customer_key(key).set_sse_customer_key_md5(md5).send().await;
+        let Some(refusal) = refusal else {
+            part.unwrap();
+            copy.unwrap();
+            continue;
+        };
+        let (part, copy) = (part.unwrap_err(), copy.unwrap_err());
+        for (code, message, status) in [
+            (part.code(), part.message(), part.raw_response().unwrap().status()),
+            (copy.code(), copy.message(), copy.raw_response().unwrap().status()),
+        ] {
+            assert_eq!((code, status.as_u16()), (Some("InvalidRequest"), 400), "{refusal}");
+            assert!(message.unwrap().starts_with(refusal), "{message:?}");
+        }
+    }
 }

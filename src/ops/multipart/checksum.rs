@@ -155,6 +155,23 @@ pub(super) fn show_copied(output: &mut dto::CopyPartResult, algorithm: ChecksumA
     *place = Some(BASE64.encode(value));
 }
 
+/// The same in a line of ListParts.
+pub(super) fn show_listed(output: &mut dto::Part, algorithm: ChecksumAlgorithm, value: &[u8]) {
+    let place = match algorithm {
+        ChecksumAlgorithm::Crc32 => &mut output.checksum_crc32,
+        ChecksumAlgorithm::Crc32c => &mut output.checksum_crc32c,
+        ChecksumAlgorithm::Crc64Nvme => &mut output.checksum_crc64nvme,
+        ChecksumAlgorithm::Sha1 => &mut output.checksum_sha1,
+        ChecksumAlgorithm::Sha256 => &mut output.checksum_sha256,
+        ChecksumAlgorithm::Sha512 => &mut output.checksum_sha512,
+        ChecksumAlgorithm::Md5 => &mut output.checksum_md5,
+        ChecksumAlgorithm::Xxhash64 => &mut output.checksum_xxhash64,
+        ChecksumAlgorithm::Xxhash3 => &mut output.checksum_xxhash3,
+        ChecksumAlgorithm::Xxhash128 => &mut output.checksum_xxhash128,
+    };
+    *place = Some(BASE64.encode(value));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

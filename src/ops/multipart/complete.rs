@@ -15,7 +15,8 @@ use super::staging::Kept;
 use super::{Refused, is_no_such_upload, part_number};
 use crate::backend::{self, ByteRange, CompleteUpload, CompletedUpload, PutPart, Select};
 use crate::format::layout::{PART_MIN, part_plain_len, part_sealed_len};
-use crate::format::{ChecksumBytes, Footer, PartHeader, PlainLen, Receipt, SealedLen, TableEntry, split_part_etag};
+use crate::format::{ChecksumBytes, ChecksumKind, Footer, PartHeader, PlainLen, Receipt, SealedLen, TableEntry, split_part_etag};
+use crate::observe::request::ObjectAddress;
 use crate::ops::check::{shown_value, take_checksums};
 use crate::ops::object::Stored;
 use crate::ops::protection::Opener;
@@ -63,7 +64,7 @@ impl Gateway {
         let object = &session.upload.object;
         let marked = headers::mark_etag_text(&completed.etag);
         let mut output = CompleteMultipartUploadOutput {
-            location: Some(format!("/{}/{}", object.bucket, headers::in_path(&object.key))),
+            location: req.extensions.get::<ObjectAddress>().map(|address| address.0.clone()),
             bucket: Some(object.bucket.clone()),
             key: Some(object.key.clone()),
             e_tag: Some(ETag::Strong(marked)),
@@ -226,6 +227,12 @@ impl Complete<'_> {
             Err(Refused::ChecksumAlgorithm { expected, actual: actual.name() }.into())
         };
         for (line, known) in list.iter().zip(lines) {
+            // Without its receipt a part came from ListParts, which has no checksums to give back.
+            if let (Some((algorithm, ChecksumKind::Composite)), Some(_)) = (announced, known.checksum)
+                && checksum::of_line(line).next().is_none()
+            {
+                return Err(Refused::ChecksumMissing { algorithm, number: known.number }.into());
+            }
             for (algorithm, value) in checksum::of_line(line) {
                 if announced.is_none_or(|(announced, _)| announced != algorithm) {
                     return refuse_other(algorithm);

@@ -25,6 +25,11 @@ pub enum Refused {
     PartNumber,
     #[error("The XML you provided was not well-formed or did not validate against our published schema")]
     MalformedXml,
+    #[error(
+        "The upload was created using a {} checksum. The complete request must include the checksum for each part. It was missing for part {number} in the request.",
+        .algorithm.name().to_ascii_lowercase()
+    )]
+    ChecksumMissing { algorithm: ChecksumAlgorithm, number: u16 },
     #[error("The {0} you specified did not match the calculated checksum.")]
     BadDigest(ChecksumAlgorithm),
     #[error("The upload was created using the {0} checksum mode. The complete request must use the same checksum mode.")]
@@ -39,6 +44,16 @@ pub enum Refused {
     ChecksumUnknown,
     #[error("The provided 'x-amz-mp-object-size' header value {declared} does not match what was computed: {computed}")]
     ObjectSize { declared: u64, computed: u64 },
+    #[error(
+        "The multipart upload initiate requested encryption. Subsequent part requests must include the appropriate encryption parameters."
+    )]
+    EncryptionMissing,
+    #[error(
+        "The multipart upload initiate request did not request encryption. Please resend the request without sending encryption parameters."
+    )]
+    EncryptionSuperfluous,
+    #[error("The provided encryption parameters did not match the ones used originally.")]
+    EncryptionDiffers,
     #[error("Please try again: another request completed or changed this upload at the same time.")]
     Busy,
 }
@@ -53,10 +68,14 @@ impl Refused {
             Self::PartNumber => S3ErrorCode::InvalidArgument,
             Self::MalformedXml => S3ErrorCode::MalformedXML,
             Self::BadDigest(_) => S3ErrorCode::BadDigest,
-            Self::ChecksumType(_)
+            Self::ChecksumMissing { .. }
+            | Self::ChecksumType(_)
             | Self::ChecksumAlgorithm { .. }
             | Self::ChecksumPair { .. }
             | Self::ChecksumUnknown
+            | Self::EncryptionMissing
+            | Self::EncryptionSuperfluous
+            | Self::EncryptionDiffers
             | Self::ObjectSize { .. } => S3ErrorCode::InvalidRequest,
             Self::Busy => return custom("ServiceUnavailable", 503, self.to_string()),
         };

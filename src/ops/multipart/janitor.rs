@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 
+use super::contents::{Pages, delete_all};
 use super::is_no_such_upload;
-use super::staging::{Kept, Staging, delete_all, split};
-use crate::backend::{BucketsQuery, Error as StoreError, ListQuery, ObjectName, Paging, S3Backend, Upload};
+use super::staging::{Kept, Staging, split};
+use crate::backend::{BucketsQuery, Error as StoreError, ObjectName, S3Backend, Upload};
 use crate::format::{SealedRecord, UploadName, upload_base_name};
 use crate::ops::{Error, StatePlace, chain};
 
@@ -50,6 +51,7 @@ pub struct Leftover {
     pub base: String,
     /// Key of the object and id of the upload, where there is a record.
     pub upload: Option<(String, String)>,
+    /// In a bucket with versions every version counts, and every delete marker.
     pub objects: u64,
     pub bytes: u64,
 }
@@ -116,19 +118,15 @@ async fn sweep_bucket(
     report: &mut Report,
 ) -> Result<(), StoreError> {
     let (bucket, prefix) = place.of(bucket);
-    let mut token = None;
+    let has_versions = match backend.has_versions(bucket).await {
+        // The store knows no versions, or does not tell us.
+        Err(StoreError::Refused(refusal)) if refusal.code != "NoSuchBucket" => false,
+        answer => answer?,
+    };
     let mut group: Option<Group> = None;
-    loop {
-        let query = ListQuery {
-            bucket: bucket.to_owned(),
-            prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
-            delimiter: None,
-            max_keys: None,
-            headers: HeaderMap::new(),
-            paging: Paging::V2 { continuation_token: token, start_after: None, fetch_owner: None },
-        };
-        let page = backend.list_objects(query).await?;
-        for entry in page.entries {
+    let mut pages = Pages::new(backend, bucket, prefix, has_versions);
+    while let Some(page) = pages.next().await? {
+        for entry in page {
             // Whatever else lies there is not ours.
             let Some((base, kept)) = entry.key.strip_prefix(prefix).and_then(split) else { continue };
             if group.as_ref().is_none_or(|group| group.base != base) {
@@ -138,15 +136,11 @@ async fn sweep_bucket(
                 }
             }
             if let Some(group) = &mut group {
-                group.bytes += entry.sealed_size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                group.bytes += entry.bytes;
                 group.newest = group.newest.max(entry.last_modified);
                 group.has_record |= kept == Kept::Record;
-                group.keys.push((entry.key.clone(), None));
+                group.keys.push((entry.key, entry.version_id));
             }
-        }
-        token = page.next.filter(|_| page.is_truncated);
-        if token.is_none() {
-            break;
         }
     }
     if let Some(done) = group {

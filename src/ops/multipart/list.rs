@@ -6,7 +6,8 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response};
 
-use super::checksum::kind_name;
+use super::checksum::{self, kind_name};
+use super::parts::{Answered, ShownPart};
 use crate::backend::{ListedUpload, Owner, UploadsQuery};
 use crate::ops::list::{Names, timestamp};
 use crate::ops::protection::Opener;
@@ -30,12 +31,10 @@ impl Gateway {
         let is_truncated = shown.len() > max || view.horizon.is_some();
         shown.truncate(max);
         let next = shown.last().map(|part| i32::from(part.number));
-        let parts = shown.into_iter().map(|part| Part {
-            part_number: Some(i32::from(part.number)),
-            e_tag: Some(ETag::Strong(part.etag)),
-            size: i64::try_from(part.plain_len.get()).ok(),
-            last_modified: part.last_modified.and_then(timestamp),
-            ..Part::default()
+        let mut answered = self.answered(&session, after, &shown).await?;
+        let parts = shown.into_iter().map(|part| {
+            let known = answered.remove(&part.number);
+            show_part(part, known)
         });
         let checksum = session.record.checksum;
         let object = session.upload.object;
@@ -100,6 +99,24 @@ impl Gateway {
 /// How many entries a page may have. More than S3's limit is that limit.
 fn page_max(asked: Option<i32>, wrong: &'static str) -> Result<usize, Error> {
     usize::try_from(asked.unwrap_or(PAGE_MAX).min(PAGE_MAX)).map_err(|_| Error::InvalidArgument(wrong))
+}
+
+/// A part as UploadPart answered it, as far as that is known.
+fn show_part(part: ShownPart, known: Option<Answered>) -> Part {
+    let mut shown = Part {
+        part_number: Some(i32::from(part.number)),
+        size: i64::try_from(part.plain_len.get()).ok(),
+        last_modified: part.last_modified.and_then(timestamp),
+        ..Part::default()
+    };
+    shown.e_tag = Some(ETag::Strong(match &known {
+        Some(known) => format!("{}-{}", part.etag, known.hex),
+        None => part.etag,
+    }));
+    if let Some((algorithm, value)) = known.and_then(|known| known.checksum) {
+        checksum::show_listed(&mut shown, algorithm, value.as_slice());
+    }
+    shown
 }
 
 fn show(upload: ListedUpload, names: Names) -> MultipartUpload {

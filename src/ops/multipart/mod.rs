@@ -1,11 +1,12 @@
 //! Multipart uploads without state in memory: any instance takes any request of any upload (FORMAT sections 7 and 11).
 //!
-//! One file per operation. `session` finds an upload's keys again, `staging` is what it keeps in the state store, `parts` what it
-//! has so far, `checksum` how checksums of parts become the object's, `janitor` clears what ended uploads left.
+//! One file per operation. `session` finds an upload's keys again, `staging` is what it keeps in the state store, `contents` how
+//! that is listed and removed, `parts` what the upload has so far, `checksum` how checksums of parts become the object's, `janitor` clears what ended uploads left.
 
 mod abort;
 mod checksum;
 mod complete;
+mod contents;
 mod copy_part;
 mod create;
 mod error;
@@ -18,8 +19,8 @@ mod staging;
 mod upload_part;
 
 pub use error::Refused;
-pub(in crate::ops) use put_large::AbortOnDrop;
 pub use put_large::LARGE_PLAIN_MAX;
+pub(in crate::ops) use put_large::{AbortOnDrop, Large};
 use session::Uploads;
 
 use http::HeaderValue;

@@ -1,15 +1,16 @@
 //! What an upload has so far: the store's parts without those that the gateway made, and the parts that wait in the state store
 //! (FORMAT section 11, ListParts).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use http::HeaderMap;
 
 use super::session::Session;
 use super::staging::Spooled;
 use crate::backend::{Owner, PartPage, StoredPart};
+use crate::crypto::ObjectKeys;
 use crate::format::layout::{PART_MIN, part_plain_len, part_sealed_len};
-use crate::format::{PlainLen, SealedLen};
+use crate::format::{ChecksumAlgorithm, ChecksumBytes, PlainLen, Receipt, SealedLen};
 use crate::ops::{Error, Gateway};
 
 /// Parts in one page of the store.
@@ -23,6 +24,13 @@ pub(super) struct ShownPart {
     pub etag: String,
     pub plain_len: PlainLen,
     pub last_modified: Option<(i64, u32)>,
+}
+
+/// What UploadPart answered for a part.
+pub(super) struct Answered {
+    /// The receipt in hex.
+    pub hex: String,
+    pub checksum: Option<(ChecksumAlgorithm, ChecksumBytes)>,
 }
 
 /// Parts of an upload.
@@ -78,6 +86,27 @@ impl Gateway {
         view.spooled.retain(|part| horizon.is_none_or(|horizon| part.number <= horizon));
         Ok(view)
     }
+
+    /// What was answered for these parts, by their numbers; of a part that is not in it nothing is known. `shown` is in order, and
+    /// begins behind the number `after`.
+    pub(super) async fn answered(
+        &self,
+        session: &Session,
+        after: u16,
+        shown: &[ShownPart],
+    ) -> Result<HashMap<u16, Answered>, Error> {
+        let Some(last) = shown.last() else { return Ok(HashMap::new()) };
+        let receipts = session.staging.receipts(after, last.number).await?;
+        Ok(receipts.into_iter().filter_map(|(number, hex)| answer_for(&session.keys, shown, number, hex)).collect())
+    }
+}
+
+/// A receipt that was kept, if it is that of the attempt that is shown.
+fn answer_for(keys: &ObjectKeys, shown: &[ShownPart], number: u16, hex: String) -> Option<(u16, Answered)> {
+    let part = &shown[shown.binary_search_by_key(&number, |part| part.number).ok()?];
+    // Receipts of other attempts do not open for this ETag.
+    let receipt = Receipt::open(keys, number, &part.etag, &hex).ok()?;
+    (receipt.plain_len == part.plain_len).then_some((number, Answered { hex, checksum: receipt.checksum }))
 }
 
 /// Whether a part in the store is one that a client sent.

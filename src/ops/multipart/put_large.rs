@@ -1,5 +1,6 @@
-//! A PutObject that is too large for a single request to the store: the gateway writes it as an upload in parts. It has no record
-//! and no other state, since nobody but this request knows of it; when the request ends early the upload is aborted.
+//! Objects that are too large for a single request to the store: the gateway writes them as uploads in parts, for a PutObject and for
+//! a copy that passes through. Such an upload has no record and no other state, since nobody but its own request knows of it; when the
+//! request ends early the upload is aborted.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +12,9 @@ use futures::Stream;
 use http::{HeaderMap, header};
 
 use crate::backend::{CompleteUpload, CompletedUpload, ObjectName, PutPart, S3Backend, Upload};
+use crate::crypto::ObjectKeys;
 use crate::format::layout::PARTS_MAX;
-use crate::format::{ChecksumBytes, Envelope, Footer, Layout, PartHeader, PlainLen, TableEntry};
+use crate::format::{ChecksumAlgorithm, ChecksumBytes, Envelope, Footer, Layout, PartHeader, PlainLen, TableEntry};
 use crate::ops::check::{BodyCheck, PartSum, now_ms};
 use crate::ops::protection::Protection;
 use crate::ops::{Error, Gateway, headers};
@@ -23,8 +25,28 @@ pub const LARGE_PLAIN_MAX: u64 = 5_496_214_849_456;
 /// Plaintext of a part, unless the object would have too many of them.
 const PART: u64 = 64 << 20;
 
+/// An object to be written in parts.
+pub(in crate::ops) struct Large {
+    pub object: ObjectName,
+    pub length: PlainLen,
+    /// Made for an object in parts.
+    pub keys: ObjectKeys,
+    /// What creates the upload: the envelope, and all that is stored beside the object.
+    pub created_with: HeaderMap,
+    /// What goes with every other request.
+    pub guards: HeaderMap,
+    /// What goes with the last request: guards and conditions.
+    pub completed_with: HeaderMap,
+    /// Looks at the whole plaintext.
+    pub check: Box<dyn PlainCheck>,
+    /// The algorithm of the checksum that `check` finds.
+    pub algorithm: Option<ChecksumAlgorithm>,
+    /// What the client hears when the plaintext is the reason of a failure.
+    pub explain: fn(stream::Error) -> Error,
+}
+
 impl Gateway {
-    /// Stores an object in parts. The answer is the store's to the last request.
+    /// Stores a PutObject in parts. The answer is the store's to the last request.
     #[expect(clippy::too_many_arguments, reason = "a request in its pieces, of which each goes another way")]
     pub(in crate::ops) async fn put_large(
         &self,
@@ -36,13 +58,31 @@ impl Gateway {
         length: PlainLen,
         check: BodyCheck,
     ) -> Result<(CompletedUpload, Envelope), Error> {
-        let declared = check.declared();
         let fresh = self.keys.fresh_with(&wanted.choice, &object.bucket, &object.key, Layout::Multipart).await?;
-        let keys = Arc::new(fresh.keys);
-        let guards = headers::guards(client, extensions);
-        let conditions = headers::for_complete(client, extensions)?;
-        let sent = headers::for_create(client, extensions, &fresh.envelope.encode(), wanted)?;
-        let created = self.backend.create_upload(object.clone(), sent).await?;
+        let large = Large {
+            object,
+            length,
+            keys: fresh.keys,
+            created_with: headers::for_create(client, extensions, &fresh.envelope.encode(), wanted)?,
+            guards: headers::guards(client, extensions),
+            completed_with: headers::for_complete(client, extensions)?,
+            algorithm: check.declared(),
+            check: Box::new(check),
+            explain: Error::Body,
+        };
+        Ok((self.write_in_parts(large, plain).await?, fresh.envelope))
+    }
+
+    /// Seals a plaintext into an object in parts, one after the other. Nothing comes into being unless the plaintext ends with exactly
+    /// its length and the check agrees.
+    pub(in crate::ops) async fn write_in_parts(
+        &self,
+        large: Large,
+        plain: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
+    ) -> Result<CompletedUpload, Error> {
+        let Large { object, length, keys, created_with, guards, completed_with, check, algorithm, explain } = large;
+        let keys = Arc::new(keys);
+        let created = self.backend.create_upload(object.clone(), created_with).await?;
         let upload = AbortOnDrop::new(&self.backend, Upload { object, id: created.id }, guards.clone());
 
         let body = Arc::new(Mutex::new(Body { source: Box::pin(plain), rest: Bytes::new() }));
@@ -50,14 +90,14 @@ impl Gateway {
         let (mut entries, mut parts) = (Vec::new(), Vec::new());
         for (number, plain_len) in (1..).zip(part_lens(length, self.multipart.put_max)) {
             let header = PartHeader::part(self.keys.part_id()?, number, plain_len)?;
-            let (sum, kept) = PartSum::new(declared);
+            let (sum, kept) = PartSum::new(algorithm);
             let slice = Slice { body: body.clone(), left: plain_len.get() };
             let sealed = stream::seal_part(slice, keys.clone(), header, Box::new(PartCheck { whole: whole.clone(), sum }));
             let outcome = sealed.outcome();
             let part = PutPart { upload: upload.upload().clone(), number, headers: guards.clone(), body: sealed };
             let answer = match self.backend.upload_part(part).await {
                 Ok(answer) => answer,
-                Err(store) => return Err(outcome.take_error().map_or(Error::Backend(store), Error::Body)),
+                Err(store) => return Err(outcome.take_error().map_or(Error::Backend(store), explain)),
             };
             let etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
             parts.push((number, etag.ok_or(Error::Internal("the store gave no ETag"))?.trim_matches('"').to_owned()));
@@ -66,10 +106,10 @@ impl Gateway {
         }
 
         // Everything that has been stored so far is no object yet. The body must end here and be what was declared.
-        ended(&body).await?;
+        ended(&body).await.map_err(explain)?;
         let (facts, crc64) = {
             let mut whole = lock(&whole);
-            let facts = whole.check.verdict().map_err(|verdict| Error::Body(stream::Error::Rejected(verdict)))?;
+            let facts = whole.check.verdict().map_err(|verdict| explain(stream::Error::Rejected(verdict)))?;
             (facts, whole.crc64.finalize())
         };
         let mut footer = Footer {
@@ -91,11 +131,15 @@ impl Gateway {
         let answer = self.backend.upload_part(part).await?;
         let etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
         parts.push((number, etag.ok_or(Error::Internal("the store gave no ETag"))?.trim_matches('"').to_owned()));
-        let complete =
-            CompleteUpload { upload: upload.upload().clone(), headers: conditions, parts, sealed_size: length.sealed().get() };
+        let complete = CompleteUpload {
+            upload: upload.upload().clone(),
+            headers: completed_with,
+            parts,
+            sealed_size: length.sealed().get(),
+        };
         let completed = self.backend.complete_upload(complete).await?;
         upload.disarm();
-        Ok((completed, fresh.envelope))
+        Ok(completed)
     }
 }
 
@@ -150,21 +194,21 @@ impl Stream for Slice {
 ///
 /// # Errors
 /// A body that goes on, or breaks off.
-async fn ended(body: &Arc<Mutex<Body>>) -> Result<(), Error> {
+async fn ended(body: &Arc<Mutex<Body>>) -> Result<(), stream::Error> {
     let mut rest = Slice { body: body.clone(), left: 1 };
     loop {
         match futures::future::poll_fn(|cx| Pin::new(&mut rest).poll_next(cx)).await {
             None => return Ok(()),
             Some(Ok(piece)) if piece.is_empty() => {}
-            Some(Ok(_)) => return Err(Error::Body(stream::Error::LongBody { wanted: 0 })),
-            Some(Err(cause)) => return Err(Error::Body(stream::Error::Source(cause))),
+            Some(Ok(_)) => return Err(stream::Error::LongBody { wanted: 0 }),
+            Some(Err(cause)) => return Err(stream::Error::Source(cause)),
         }
     }
 }
 
 /// What is computed over the whole body.
 struct Whole {
-    check: BodyCheck,
+    check: Box<dyn PlainCheck>,
     crc64: Digest,
 }
 

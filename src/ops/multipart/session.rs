@@ -77,7 +77,7 @@ impl Gateway {
             customer: own.map(|own| &own.key),
         };
         if let Some(record) = self.multipart.uploads.records.get(&base).await {
-            let keys = self.keys.open_with(stored(&record.envelope)).await?;
+            let keys = self.keys.open_with(stored(&record.envelope)).await.map_err(of_upload)?;
             return Ok(Session { upload, record, keys: Arc::new(keys), staging });
         }
         let bytes = staging.record().await?.ok_or(Refused::NoSuchUpload)?;
@@ -85,10 +85,20 @@ impl Gateway {
         if sealed.name() != &name_of(&upload) || sealed.envelope().flags().layout() != Layout::Multipart {
             return Err(Error::Integrity("an upload record belongs to another upload".into()));
         }
-        let keys = self.keys.open_with(stored(sealed.envelope())).await?;
+        let keys = self.keys.open_with(stored(sealed.envelope())).await.map_err(of_upload)?;
         let record = Arc::new(sealed.open(&keys)?);
         self.multipart.uploads.keep(base, record.clone()).await;
         Ok(Session { upload, record, keys: Arc::new(keys), staging })
+    }
+}
+
+/// What S3 says of the client's own key for an upload, in other words and with another status than for an object.
+fn of_upload(error: keys::Error) -> Error {
+    match error {
+        keys::Error::CustomerKeyMissing => Refused::EncryptionMissing.into(),
+        keys::Error::CustomerKeySuperfluous => Refused::EncryptionSuperfluous.into(),
+        keys::Error::CustomerKeyWrong => Refused::EncryptionDiffers.into(),
+        other => other.into(),
     }
 }
 

@@ -7,9 +7,9 @@ use data_encoding::HEXLOWER;
 use futures::TryStreamExt;
 use http::HeaderMap;
 
+use super::contents::{Left, Pages, delete_all};
 use crate::backend::{
-    self, Body, DeleteMany, DeleteOne, Error as StoreError, ListEntry, ListQuery, ObjectAnswer, ObjectName, Paging, PutObject,
-    S3Backend, Select,
+    Body, Error as StoreError, ListEntry, ListQuery, ObjectAnswer, ObjectName, Paging, PutObject, S3Backend, Select,
 };
 use crate::format::layout::part_plain_len;
 use crate::format::{PlainLen, SealedLen};
@@ -20,8 +20,6 @@ use crate::stream::SealedBody;
 const BASE_LEN: usize = 64;
 /// A record holds an envelope of a few hundred bytes, and a bucket, a key and an upload id of at most 65,535 bytes each.
 const RECORD_MAX: usize = 272 * 1024;
-/// Keys in one DeleteObjects request.
-const DELETE_MAX: usize = 1000;
 
 /// The state of one upload.
 #[derive(Clone)]
@@ -33,7 +31,7 @@ pub(super) struct Staging {
 }
 
 /// An object in the state store, by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
     Record,
     Spool {
@@ -44,6 +42,11 @@ pub(super) enum Kept {
     Marker {
         number: u16,
         sealed_size: u64,
+    },
+    /// The receipt, in hex, that an attempt of this number was answered with.
+    Receipt {
+        number: u16,
+        hex: String,
     },
 }
 
@@ -59,11 +62,12 @@ pub(super) struct Spooled {
 
 impl Kept {
     /// The end of the name, behind the upload's folder.
-    pub(super) fn name(self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Record => "r".to_owned(),
-            Self::Spool { number, part_id } => format!("p/{number:05}/{}", HEXLOWER.encode(&part_id)),
+            Self::Spool { number, part_id } => format!("p/{number:05}/{}", HEXLOWER.encode(part_id)),
             Self::Marker { number, sealed_size } => format!("f/{number:05}/{sealed_size}"),
+            Self::Receipt { number, hex } => format!("e/{number:05}/{hex}"),
         }
     }
 
@@ -76,6 +80,9 @@ impl Kept {
                 Self::Spool { number: number.parse().ok()?, part_id: HEXLOWER.decode(id.as_bytes()).ok()?.try_into().ok()? }
             }
             ("f", Some(number), Some(size)) => Self::Marker { number: number.parse().ok()?, sealed_size: size.parse().ok()? },
+            ("e", Some(number), Some(hex)) if hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) => {
+                Self::Receipt { number: number.parse().ok()?, hex: hex.to_owned() }
+            }
             _ => return None,
         };
         (kept.name() == name).then_some(kept)
@@ -96,13 +103,13 @@ impl Staging {
         Self { backend: backend.clone(), bucket: bucket.to_owned(), folder: format!("{prefix}{base}/") }
     }
 
-    fn object(&self, kept: Kept) -> ObjectName {
+    fn object(&self, kept: &Kept) -> ObjectName {
         ObjectName { bucket: self.bucket.clone(), key: format!("{}{}", self.folder, kept.name()) }
     }
 
     /// Stores something. Errors are the store's; why a body ended early only its outcome says.
     pub(super) async fn put(&self, kept: Kept, body: SealedBody) -> Result<(), StoreError> {
-        let put = PutObject { object: self.object(kept), headers: HeaderMap::new(), body };
+        let put = PutObject { object: self.object(&kept), headers: HeaderMap::new(), body };
         self.backend.put_object(put).await.map(|_| ())
     }
 
@@ -122,7 +129,7 @@ impl Staging {
 
     /// The bytes of something that was stored; `None` when it is not there.
     pub(super) async fn get(&self, kept: Kept) -> Result<Option<Body>, Error> {
-        let select = Select { object: self.object(kept), version_id: None, headers: HeaderMap::new(), range: None };
+        let select = Select { object: self.object(&kept), version_id: None, headers: HeaderMap::new(), range: None };
         match self.backend.get_object(select).await {
             Ok(ObjectAnswer { body, .. }) => Ok(Some(body)),
             Err(StoreError::Refused(refusal)) if refusal.status == 404 && refusal.code != "NoSuchBucket" => Ok(None),
@@ -132,7 +139,7 @@ impl Staging {
 
     /// Removes one thing. It is no error when it is not there.
     pub(super) async fn delete(&self, kept: Kept) -> Result<(), StoreError> {
-        let select = Select { object: self.object(kept), version_id: None, headers: HeaderMap::new(), range: None };
+        let select = Select { object: self.object(&kept), version_id: None, headers: HeaderMap::new(), range: None };
         self.backend.delete_object(select).await.map(|_| ())
     }
 
@@ -175,7 +182,27 @@ impl Staging {
         Ok(found)
     }
 
-    /// Removes spool and markers, and the record too if asked. What cannot be removed now is left to the janitor.
+    /// The receipts of parts with numbers behind `after` and up to `last`, in hex.
+    pub(super) async fn receipts(&self, after: u16, last: u16) -> Result<Vec<(u16, String)>, StoreError> {
+        let start = (after > 0).then(|| format!("{}e/{after:05}/g", self.folder));
+        let mut found = Vec::new();
+        self.walk("e/", start, |page| {
+            let mut goes_on = true;
+            for (kept, _) in page {
+                if let Kept::Receipt { number, hex } = kept {
+                    goes_on = *number <= last;
+                    if goes_on {
+                        found.push((*number, hex.clone()));
+                    }
+                }
+            }
+            goes_on
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Removes everything but the record, and that too if asked. What cannot be removed now is left to the janitor.
     pub(super) async fn clear(&self, with_record: bool) {
         if let Err(error) = self.try_clear(with_record).await {
             tracing::warn!(
@@ -186,14 +213,25 @@ impl Staging {
     }
 
     async fn try_clear(&self, with_record: bool) -> Result<(), StoreError> {
-        let mut names = Vec::new();
-        self.walk("", None, |page| {
-            let gone = page.iter().map(|(kept, _)| *kept).filter(|kept| with_record || *kept != Kept::Record);
-            names.extend(gone.map(|kept| self.object(kept).key));
-            true
-        })
-        .await?;
-        delete_all(&self.backend, &self.bucket, names.into_iter().map(|key| (key, None))).await
+        let left = self.remove(with_record, false).await?;
+        if left == Left::Markers {
+            self.remove(with_record, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what there is, or every version of what there is and was.
+    async fn remove(&self, with_record: bool, with_versions: bool) -> Result<Left, StoreError> {
+        let goes = |key: &str| {
+            let kept = key.strip_prefix(&self.folder).and_then(Kept::parse);
+            kept.is_some_and(|kept| with_record || kept != Kept::Record)
+        };
+        let mut lines = Vec::new();
+        let mut pages = Pages::new(&self.backend, &self.bucket, &self.folder, with_versions);
+        while let Some(page) = pages.next().await? {
+            lines.extend(page.into_iter().filter(|item| goes(&item.key)).map(|item| (item.key, item.version_id)));
+        }
+        delete_all(&self.backend, &self.bucket, lines).await
     }
 
     /// Shows every page of what is kept below `below` to `take`, until that says that it has enough.
@@ -232,36 +270,6 @@ fn plain_len_of(entry: &ListEntry) -> Option<PlainLen> {
     part_plain_len(SealedLen::new(u64::try_from(entry.sealed_size?).ok()?))
 }
 
-/// Removes many keys, or versions of keys. The first failure is the one that is told; the others are tried all the same.
-pub(super) async fn delete_all(
-    backend: &S3Backend,
-    bucket: &str,
-    keys: impl IntoIterator<Item = (String, Option<String>)>,
-) -> Result<(), StoreError> {
-    let lines: Vec<_> = keys.into_iter().collect();
-    let mut failed = None;
-    for lines in lines.chunks(DELETE_MAX) {
-        let objects = lines
-            .iter()
-            .map(|(key, version_id)| DeleteOne { key: key.clone(), version_id: version_id.clone(), ..DeleteOne::default() })
-            .collect();
-        let many = DeleteMany { bucket: bucket.to_owned(), headers: HeaderMap::new(), quiet: true, objects };
-        let failure = match backend.delete_objects(many).await {
-            Err(error) => Some(error),
-            Ok(answer) => answer.errors.into_iter().next().map(|line| {
-                StoreError::Refused(Box::new(backend::Refusal {
-                    status: 500,
-                    code: line.code.unwrap_or_default(),
-                    message: line.message.unwrap_or_default(),
-                    headers: HeaderMap::new(),
-                }))
-            }),
-        };
-        failed = failed.or(failure);
-    }
-    failed.map_or(Ok(()), Err)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,14 +282,25 @@ mod tests {
             Kept::Spool { number: 7, part_id: id },
             Kept::Spool { number: 10_000, part_id: id },
             Kept::Marker { number: 10_000, sealed_size: 5_244_192 },
+            Kept::Receipt { number: 7, hex: "0a".repeat(42) },
         ] {
             assert_eq!(Kept::parse(&kept.name()), Some(kept));
         }
         assert_eq!(Kept::Spool { number: 7, part_id: id }.name(), format!("p/00007/{}", "ab".repeat(16)));
         assert_eq!(Kept::Marker { number: 7, sealed_size: 9 }.name(), "f/00007/9");
-        for other in
-            ["", "r/", "x", "p/7/abababababababababababababababab", "p/00007/AB", "f/00007/09", "f/00007/+9", "f/00007/9/", "p"]
-        {
+        for other in [
+            "",
+            "r/",
+            "x",
+            "p/7/abababababababababababababababab",
+            "p/00007/AB",
+            "f/00007/09",
+            "f/00007/+9",
+            "f/00007/9/",
+            "p",
+            "e/7/ab",
+            "e/00007/AB",
+        ] {
             assert_eq!(Kept::parse(other), None, "{other}");
         }
         let base = "0".repeat(64);

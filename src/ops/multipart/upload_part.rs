@@ -98,6 +98,11 @@ impl Gateway {
         let recorded = checksum.map(|sum| Ok::<_, Error>((sum.algorithm(), ChecksumBytes::new(sum.value())?))).transpose()?;
         let receipt = Receipt { part_id: header.part_id, plain_len: length, spooled, checksum: recorded };
         let receipt = receipt.seal(&session.keys, number, &etag)?;
+        // For ListParts. A part without it is as good, but for what only the receipt says.
+        let kept = Kept::Receipt { number, hex: receipt.clone() };
+        if let Err(error) = session.staging.put(kept, stream::empty_marker()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, number, "the receipt of a part could not be kept");
+        }
         Ok(Done { etag: part_etag(&etag, &receipt)?, checksum, headers })
     }
 
@@ -111,7 +116,7 @@ impl Gateway {
         explain: impl Fn(backend::Error) -> Error,
     ) -> Result<(), Error> {
         let kept = Kept::Spool { number: header.number, part_id: header.part_id };
-        let put = session.staging.put(kept, body);
+        let put = session.staging.put(kept.clone(), body);
         let known = self.backend.list_parts(session.upload.clone(), 0, 1, guards);
         let (put, known) = tokio::join!(put, known);
         let failure = match (put, known) {

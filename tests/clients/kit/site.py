@@ -1,7 +1,7 @@
 """What a test talks to: a gateway over one of its backends, and the backend itself by a way around the gateway.
 
-Backends: "localstack" (S3 and KMS of LocalStack, started by tests/run), "embedded" (`ciphergate store` with a keyring) and "versitygw", a
-store by other people that checks every signature (with a keyring; CIPHERGATE_TEST_VERSITYGW names its program).
+Backends: "localstack" (S3 and KMS of LocalStack, started by tests/run), "embedded" (`ciphergate store` with a keyring), and "versitygw" and
+"garage", stores by other people that check every signature (with a keyring; CIPHERGATE_TEST_VERSITYGW and _GARAGE name their programs).
 With CIPHERGATE_TEST_DIRECT=1 the "gateway" is LocalStack itself: that proves the tests on what is plain S3 behaviour.
 """
 
@@ -16,7 +16,7 @@ import urllib.request
 import boto3
 from botocore.config import Config
 
-from . import certificates
+from . import certificates, garage
 from .process import Process, free_port
 
 REGION = "us-east-1"
@@ -195,12 +195,14 @@ class Sites:
         if tls:
             ca, certificate, key = certificates.make(folder)
             tls_config = f'tls_certificate_file = "{certificate}"\ntls_key_file = "{key}"\n'
+        # It would keep what it got of an upload that broke off.
+        checksum = 'upload_checksum = "crc64nvme"\n' if kind == "versitygw" else ""
         path = folder / "ciphergate.toml"
         path.touch(mode=0o600)
         path.write_text(
             f'[listen]\naddress = "127.0.0.1:{port}"\n{tls_config}{listen}'
             f'[admin]\naddress = "127.0.0.1:{admin}"\n'
-            f'[backend]\nendpoint = "{backend}"\nregion = "{REGION}"\naccess_key_id = "{keys[0]}"\nsecret_access_key = "{keys[1]}"\n'
+            f'[backend]\nendpoint = "{backend}"\nregion = "{REGION}"\naccess_key_id = "{keys[0]}"\nsecret_access_key = "{keys[1]}"\n{checksum}'
             f'[encryption]\nkey = "main"\n'
             f'[[keys]]\nlabel = "main"\n{self._key(kind)}'
             f'[[clients]]\nname = "tests"\naccess_key_id = "{CLIENT[0]}"\nsecret_access_key = "{CLIENT[1]}"\n'
@@ -223,7 +225,7 @@ class Sites:
 
     def endpoint_of(self, kind):
         """The store itself, started when it is not there yet."""
-        return {"localstack": localstack, "embedded": self.store, "versitygw": self.versitygw}[kind]()
+        return {"localstack": localstack, "embedded": self.store, "versitygw": self.versitygw, "garage": self.garage}[kind]()
 
     def _key(self, kind):
         if kind == "localstack":
@@ -249,9 +251,7 @@ class Sites:
     @functools.cache
     def versitygw(self):
         """The Versity S3 Gateway over a folder, with versions; returns its endpoint."""
-        program = os.environ.get("CIPHERGATE_TEST_VERSITYGW")
-        if not program:
-            raise RuntimeError("CIPHERGATE_TEST_VERSITYGW has to name the program: use tests/run signatures")
+        program = _program("CIPHERGATE_TEST_VERSITYGW")
         folder = self._make_folder("versity")
         for name in ("data", "versions"):
             (folder / name).mkdir()
@@ -261,6 +261,13 @@ class Sites:
         env = {"ROOT_ACCESS_KEY": STORE[0], "ROOT_SECRET_KEY": STORE[1]}
         self._processes.append(Process("versitygw", command, port, folder / "versitygw.log", env))
         return f"http://127.0.0.1:{port}"
+
+    @functools.cache
+    def garage(self):
+        """Garage as one node; returns its endpoint."""
+        process = garage.start(_program("CIPHERGATE_TEST_GARAGE"), self._make_folder("garage-store"), REGION, STORE)
+        self._processes.append(process)
+        return f"http://127.0.0.1:{process.port}"
 
     def _make_folder(self, name):
         folder = self._folder / name
@@ -280,6 +287,13 @@ class Sites:
     def stop(self):
         for process in reversed(self._processes):
             process.stop()
+
+
+def _program(variable):
+    path = os.environ.get(variable)
+    if not path:
+        raise RuntimeError(f"{variable} has to name the program: tests/run says which part sets it")
+    return path
 
 
 def _answers(url):

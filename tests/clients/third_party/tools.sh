@@ -5,6 +5,7 @@
 #   from Go        minio-go                                              needs go                           minio_go/
 #   from crates.io object_store                                          needs cargo                        object_store/
 #   from Go        versitygw, a store that checks every signature        needs go                           tests/run signatures
+#   from crates.io garage, another, run as the program it is             needs cargo, gcc and make          tests/run garage
 #   from Debian    restic, s3fs (FUSE)                                   what is installed, else apt-get    the distribution's version
 #
 # What cannot be had is told in a file NAME.missing, is listed at the end of the run, and its tests are skipped with that reason.
@@ -117,6 +118,18 @@ versity_gateway() {
     return
   fi
   versitygw=$folder/versitygw
+}
+
+# garage_store: set $garage to the program of another such store, or to nothing. 17 minutes of processor time, once.
+garage_store() {
+  local folder=$cache/garage-2.5.0 log=$work/garage.log
+  garage=""
+  if [ ! -x "$folder/bin/garage" ] &&
+    ! cargo install --quiet --locked --root "$folder" --no-default-features --features bundled-libs,lmdb,sqlite garage@2.5.0 >"$log" 2>&1; then
+    skipped+=("store garage: cargo install: $(last "$log")")
+    return
+  fi
+  garage=$folder/bin/garage
 }
 
 # A mount needs the device and the right to mount, which containers often lack.

@@ -1,7 +1,8 @@
 //! Checksums of parts and objects: verified, recorded, shown; with every algorithm and type that S3 has.
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedPart};
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedPart, ObjectAttributes};
 use data_encoding::BASE64;
 use sha2::{Digest as _, Sha256};
 
@@ -201,5 +202,87 @@ async fn pairs_that_cannot_be_and_parts_that_do_not_fit_are_refused() {
             .await;
         assert_eq!(code(refused), "InvalidRequest");
         assert_eq!(site.staged().await.len(), 1, "only the record");
+    }
+}
+
+#[tokio::test]
+async fn a_composite_checksum_wants_that_of_every_part_in_the_list() {
+    for site in Site::each("", 1).await {
+        let client = site.client();
+        for case in cases() {
+            let key = format!("{}-{}", case.algorithm.as_str(), case.kind.as_str());
+            let upload = create(&site, &client, &key, &case).await;
+            let (mut with, mut without) = (Vec::new(), Vec::new());
+            for (number, bytes) in [(1, noise(LEAST, 1)), (2, noise(100, 2))] {
+                let sum = BASE64.encode(&crc(&case.algorithm, &bytes));
+                let sent = client.upload_part().bucket(&site.bucket).key(&key).upload_id(&upload.id).part_number(number);
+                let sent = with_value!(case.algorithm, sent, &sum).body(bytes.into()).send().await.expect("part");
+                let line = CompletedPart::builder().part_number(number).e_tag(sent.e_tag().unwrap());
+                without.push(line.clone().build());
+                with.push(with_value!(case.algorithm, line, sum).build());
+            }
+            if case.kind == ChecksumType::FullObject {
+                // Nothing is wanting: the whole has a checksum of its own.
+                upload.complete(&client, &without).send().await.unwrap_or_else(|error| panic!("{key}: {error:?}"));
+                continue;
+            }
+            let list = [with[0].clone(), without[1].clone()];
+            let refused = upload.complete(&client, &list).send().await.expect_err("a checksum is missing");
+            let name = case.algorithm.as_str().to_ascii_lowercase();
+            let message = format!(
+                "The upload was created using a {name} checksum. The complete request must include the checksum for each part. \
+                 It was missing for part 2 in the request."
+            );
+            assert_eq!((refused.code(), refused.message()), (Some("InvalidRequest"), Some(message.as_str())));
+            assert_eq!(crate::kit::status(upload.complete(&client, &without).send().await), 400, "{key}");
+            upload.complete(&client, &with).send().await.unwrap_or_else(|error| panic!("{key}: {error:?}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn parts_are_shown_with_their_checksums_where_the_object_keeps_them() {
+    for site in Site::each("", 1).await {
+        let client = site.client();
+        let plain = [noise(LEAST, 1), noise(LEAST + 7, 2), noise(100, 3)];
+        for case in cases() {
+            let key = format!("{}-{}", case.algorithm.as_str(), case.kind.as_str());
+            let upload = create(&site, &client, &key, &case).await;
+            let mut lines = Vec::new();
+            for (at, bytes) in plain.iter().enumerate() {
+                lines.push(upload.part(&client, at as i32 * 2 + 1, bytes.clone()).await);
+            }
+            upload.complete(&client, &lines).send().await.expect("complete");
+            let is_composite = case.kind == ChecksumType::Composite;
+            let ask = || client.get_object_attributes().bucket(&site.bucket).key(&key);
+            let ask = || ask().object_attributes(ObjectAttributes::ObjectParts).object_attributes(ObjectAttributes::Checksum);
+            let (mut seen, mut marker) = (Vec::new(), None);
+            loop {
+                let page = ask().max_parts(2).set_part_number_marker(marker).send().await.expect("attributes");
+                assert_eq!(page.checksum().and_then(|sum| sum.checksum_type()), Some(&case.kind), "{key}");
+                let parts = page.object_parts().expect("parts");
+                assert_eq!(parts.total_parts_count(), Some(3), "{key}");
+                seen.extend(parts.parts().iter().map(|part| {
+                    let sum = value_of!(&case.algorithm, part).map(str::to_owned);
+                    (part.part_number().unwrap(), part.size().unwrap(), sum)
+                }));
+                marker = parts.next_part_number_marker().map(str::to_owned);
+                if parts.is_truncated() != Some(true) {
+                    break;
+                }
+            }
+            let sums = plain.iter().map(|bytes| BASE64.encode(&crc(&case.algorithm, bytes)));
+            let all: Vec<_> =
+                (0..).zip(sums.zip(&plain)).map(|(at, (sum, bytes))| (at * 2 + 1, bytes.len() as i64, Some(sum))).collect();
+            assert_eq!(seen, if is_composite { all.clone() } else { Vec::new() }, "{key}");
+            for (number, size, sum) in all {
+                let head = client.head_object().bucket(&site.bucket).key(&key).part_number(number);
+                let head = head.checksum_mode(ChecksumMode::Enabled).send().await.expect("head");
+                assert_eq!((head.content_length(), head.parts_count()), (Some(size), Some(3)), "{key} {number}");
+                assert_eq!(value_of!(case.algorithm, head).map(str::to_owned), sum.filter(|_| is_composite), "{key} {number}");
+            }
+            let head = client.head_object().bucket(&site.bucket).key(&key).send().await.expect("head");
+            assert_eq!(head.parts_count(), None, "only with a part's number");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Complete: what it refuses, how often it may be asked, and what it makes of ETags without receipts.
 
 use aws_sdk_s3::types::CompletedPart;
+use data_encoding::BASE64;
+use md5::Digest as _;
 
 use crate::kit::{code, noise};
 
@@ -101,7 +103,7 @@ async fn completes_at_one_time_all_succeed() {
     }
 }
 
-/// Clients that lost their list take it from ListParts, whose ETags have no receipts.
+/// ListParts shows the ETags so where the receipts were lost.
 #[tokio::test]
 async fn etags_without_receipts_are_looked_up() {
     for site in Site::each("", 1).await {
@@ -117,7 +119,10 @@ async fn etags_without_receipts_are_looked_up() {
             let parts: Vec<CompletedPart> = listed
                 .parts()
                 .iter()
-                .map(|part| CompletedPart::builder().set_part_number(part.part_number()).e_tag(part.e_tag().unwrap()).build())
+                .map(|part| {
+                    let (etag, _) = part.e_tag().unwrap().rsplit_once('-').expect("a receipt");
+                    CompletedPart::builder().set_part_number(part.part_number()).e_tag(format!("{etag}\"")).build()
+                })
                 .collect();
             assert_eq!(parts.len(), lens.len());
             assert!(parts.iter().all(|part| part.e_tag().unwrap().len() < 40), "{parts:?}");
@@ -205,5 +210,29 @@ async fn conditions_are_judged_by_the_store_when_the_object_comes_into_being() {
         let part = upload.part(&client, 1, noise(10, 1)).await;
         upload.complete(&client, &[part]).if_match(put.e_tag().unwrap()).send().await.expect("the ETag that is there");
         assert_eq!(site.get("k").await, noise(10, 1));
+    }
+}
+
+#[tokio::test]
+async fn the_list_is_compared_with_its_own_md5() {
+    for site in Site::each("", 1).await {
+        let client = site.client();
+        let upload = site.create("k").await;
+        let one = [upload.part(&client, 1, noise(100, 1)).await];
+        let with_md5 = |document: Option<&'static [u8]>| {
+            upload.complete(&client, &one).customize().mutate_request(move |request| {
+                let sent = document.unwrap_or(request.body().bytes().expect("a document"));
+                let digest = BASE64.encode(&md5::Md5::digest(sent));
+                request.headers_mut().insert("content-md5", digest);
+            })
+        };
+        assert_eq!(code(with_md5(Some(b"another list")).send().await), "BadDigest");
+        let garbage = upload.complete(&client, &one).customize().mutate_request(|request| {
+            request.headers_mut().insert("content-md5", "x");
+        });
+        assert_eq!(code(garbage.send().await), "InvalidDigest");
+        assert_eq!(code(client.get_object().bucket(&site.bucket).key("k").send().await), "NoSuchKey");
+        with_md5(None).send().await.expect("complete");
+        assert_eq!(site.get("k").await, noise(100, 1));
     }
 }

@@ -21,6 +21,7 @@ pub struct Site {
     pub bucket: String,
     store: SocketAddr,
     more: String,
+    settings: &'static [(&'static str, &'static str)],
     folder: tempfile::TempDir,
     _running: Option<store::Running>,
 }
@@ -29,6 +30,16 @@ impl Site {
     /// Over each kind of store in turn. `more` is TOML above all sections.
     pub async fn each(more: &str, gateways: usize) -> Vec<Self> {
         vec![Self::over_localstack(more, gateways).await, Self::over_embedded(more, gateways).await]
+    }
+
+    /// The same, with settings by their environment variables.
+    pub async fn each_set(settings: &'static [(&'static str, &'static str)]) -> Vec<Self> {
+        let mut sites = Self::each("", 1).await;
+        for site in &mut sites {
+            site.settings = settings;
+            site.replace(0);
+        }
+        sites
     }
 
     pub async fn over_localstack(more: &str, gateways: usize) -> Self {
@@ -56,7 +67,7 @@ impl Site {
         let bucket = unique("mp");
         let more = more.replace("{bucket}", &bucket);
         let launched = (0..gateways).map(|_| Launch::new(folder.path(), store).more(&more).start()).collect();
-        let site = Self { gateways: launched, bucket, store, more, folder, _running: running };
+        let site = Self { gateways: launched, bucket, store, more, settings: &[], folder, _running: running };
         site.behind().create_bucket().bucket(&site.bucket).send().await.expect("bucket is made");
         site
     }
@@ -80,7 +91,7 @@ impl Site {
         let old = &mut self.gateways[gateway];
         old.kill();
         let launch = Launch::new(self.folder.path(), self.store).more(&self.more).on(old.s3, old.admin);
-        *old = launch.start();
+        *old = self.settings.iter().fold(launch, |launch, (name, value)| launch.set(name, value)).start();
     }
 
     /// The command line with the configuration of the gateways: exit code and standard output.
@@ -95,6 +106,17 @@ impl Site {
         let listed = self.behind().list_objects_v2().bucket(bucket).send().await.expect("listing");
         assert_ne!(listed.is_truncated(), Some(true));
         listed.contents().iter().map(|object| object.key().expect("key").to_owned()).collect()
+    }
+
+    /// Keys of every version and delete marker in a bucket of the store, by the way around, those that begin with this.
+    pub async fn stored_versions(&self, bucket: &str, prefix: &str) -> Vec<String> {
+        let listed = self.behind().list_object_versions().bucket(bucket).prefix(prefix).send().await.expect("listing");
+        assert_ne!(listed.is_truncated(), Some(true));
+        let versions = listed.versions().iter().map(|version| version.key());
+        versions
+            .chain(listed.delete_markers().iter().map(|marker| marker.key()))
+            .map(|key| key.expect("key").to_owned())
+            .collect()
     }
 
     /// What uploads keep in the bucket.
@@ -134,7 +156,13 @@ impl Upload {
         let sent =
             client.upload_part().bucket(&self.bucket).key(&self.key).upload_id(&self.id).part_number(number).body(bytes.into());
         let sent = sent.send().await.expect("the part is taken");
-        CompletedPart::builder().part_number(number).e_tag(sent.e_tag().expect("ETag")).build()
+        // A composite checksum wants that of every part in the list.
+        let line = CompletedPart::builder().part_number(number).e_tag(sent.e_tag().expect("ETag"));
+        line.set_checksum_crc32(sent.checksum_crc32().map(str::to_owned))
+            .set_checksum_crc32_c(sent.checksum_crc32_c().map(str::to_owned))
+            .set_checksum_sha1(sent.checksum_sha1().map(str::to_owned))
+            .set_checksum_sha256(sent.checksum_sha256().map(str::to_owned))
+            .build()
     }
 
     pub fn complete(

@@ -46,6 +46,8 @@ async fn every_list_of_parts_becomes_an_object() {
             let done = done.unwrap_or_else(|error| panic!("{list:?}: {error:?}"));
             let etag = done.e_tag().expect("ETag").to_owned();
             assert!(etag.contains('-'), "{etag}");
+            let address = format!("http://{}/{}/dir/list%20{at}%2B%C3%BC", site.gateways[1].s3, site.bucket);
+            assert_eq!((done.location(), done.key()), (Some(address.as_str()), Some(key.as_str())));
             check_object(&site, &key, &whole, &etag).await;
         }
         assert_eq!(
@@ -95,7 +97,7 @@ async fn what_waits_in_the_store_is_sealed_and_goes_with_the_upload() {
         let upload = site.create("k").await;
         let part = upload.part(&client, 1, plain.clone()).await;
         let staged = site.staged().await;
-        assert_eq!(staged.len(), 2, "{staged:?}");
+        assert_eq!(staged.len(), 3, "{staged:?}");
         for key in &staged {
             let bytes =
                 site.behind().get_object().bucket(&site.bucket).key(key).send().await.unwrap().body.collect().await.unwrap();
@@ -275,5 +277,43 @@ async fn parts_are_copied_from_objects_and_ranges_of_them() {
         upload.complete(&client, &parts).send().await.expect("complete");
         let whole = [&single[..], &in_parts[middle.0..middle.1], &in_parts[7..8]].concat();
         assert!(site.get("copy").await == whole);
+    }
+}
+
+#[tokio::test]
+async fn copied_parts_may_cross_parts_and_the_last_may_be_empty() {
+    for site in Site::each("", 1).await {
+        let client = site.client();
+        let source = [noise(LEAST, 2), noise(LEAST, 3), noise(1000, 4)];
+        let upload = site.create("in parts").await;
+        let mut parts = Vec::new();
+        for (at, bytes) in source.iter().enumerate() {
+            parts.push(upload.part(&client, at as i32 + 1, bytes.clone()).await);
+        }
+        upload.complete(&client, &parts).send().await.expect("complete");
+        client.put_object().bucket(&site.bucket).key("empty").body(Vec::new().into()).send().await.expect("put");
+        let whole = source.concat();
+        let spans = [(LEAST - 3, 2 * LEAST + 9), (LEAST - 1, 2 * LEAST), (0, whole.len() - 1)];
+        for last in ["empty", "in parts"] {
+            let upload = site.create(&format!("copy {last}")).await;
+            let copy = async |number: i32, source: &str, range: Option<String>| {
+                let copy = client.upload_part_copy().bucket(&site.bucket).key(&upload.key).upload_id(&upload.id);
+                let copy = copy.part_number(number).copy_source(format!("{}/{}", site.bucket, source.replace(' ', "%20")));
+                let sent = copy.set_copy_source_range(range).send().await.unwrap_or_else(|error| panic!("{number}: {error:?}"));
+                let etag = sent.copy_part_result().unwrap().e_tag().unwrap().to_owned();
+                aws_sdk_s3::types::CompletedPart::builder().part_number(number).e_tag(etag).build()
+            };
+            let mut parts = Vec::new();
+            for (at, (first, end)) in spans.iter().enumerate() {
+                parts.push(copy(at as i32 + 1, "in parts", Some(format!("bytes={first}-{end}"))).await);
+            }
+            parts.push(copy(10_000, last, None).await);
+            upload.complete(&client, &parts).send().await.expect("complete");
+            let mut expected: Vec<u8> = spans.iter().flat_map(|(first, end)| &whole[*first..=*end]).copied().collect();
+            if last == "in parts" {
+                expected.extend_from_slice(&whole);
+            }
+            assert!(site.get(&upload.key).await == expected, "{last}");
+        }
     }
 }
