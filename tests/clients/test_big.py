@@ -1,4 +1,4 @@
-"""The acceptance run: sizes of gigabytes and many streams at once, with the gateway's peak memory. `tests/run big`; not in the default run.
+"""The acceptance run: sizes of gigabytes, copies of them and many streams at once, with the gateway's peak memory. `tests/run big`; not in the default run.
 
 The store is a process of its own, so the memory is the gateway's alone. Needs about 14 GiB below the temporary folder.
 """
@@ -72,6 +72,16 @@ def test_up_and_down_with_the_command_line(fresh_site, tmp_path, size):
                 assert part["Body"].read() == file.read()
         down.unlink()
         assert_no_marker(site, bucket)
+        moved = site.moved_bytes()
+        start = time.monotonic()
+        site.s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "k"})
+        report(site, f"copy of {size}", size, time.monotonic() - start)
+        now = {name: value - moved[name] for name, value in site.moved_bytes().items()}
+        assert now["store_sent"] == now["store_received"] == now["request_body"] == 0 and now["response_body"] < 1000, now
+        copied = hashlib.sha256()
+        for piece in site.s3.get_object(Bucket=bucket, Key="copy")["Body"].iter_chunks(PIECE):
+            copied.update(piece)
+        assert copied.digest() == digest.digest()
     assert max(put_peak, get_peak) < 64
 
 

@@ -47,15 +47,6 @@ def read(site, bucket, key, **more):
     return site.s3.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
 
 
-def moved_bytes(site):
-    """Bytes of objects that went between the gateway and its store, and between it and its clients."""
-    text = requests.get(f"{site.admin}/metrics", timeout=5).text
-    counters = re.findall(r"^ciphergate_(store_sent|store_received|request_body|response_body)_bytes_total (\d+)$", text, re.M)
-    # A counter that was never touched is not shown.
-    found = dict.fromkeys(("store_sent", "store_received", "request_body", "response_body"), 0)
-    return found | {name: int(value) for name, value in counters}
-
-
 def test_sizes(site, bucket, other_bucket):
     for size in SIZES:
         site.s3.put_object(Bucket=bucket, Key=f"{size}", Body=payload(size), Metadata={"size": str(size)})
@@ -89,11 +80,11 @@ def test_what_the_store_holds(site, bucket, other_bucket):
 def test_no_byte_of_an_object_passes(site, bucket):
     size = 20_000_000
     site.s3.put_object(Bucket=bucket, Key="k", Body=payload(size))
-    before = moved_bytes(site)
+    before = site.moved_bytes()
     assert before["store_sent"] >= size
     for number in range(5):
         copy(site, bucket, f"copy-{number}", "k")
-    after = moved_bytes(site)
+    after = site.moved_bytes()
     assert after["store_sent"] == before["store_sent"] and after["store_received"] == before["store_received"]
     assert after["request_body"] == before["request_body"] and after["response_body"] - before["response_body"] < 100_000
     assert hashlib.sha256(read(site, bucket, "copy-4")).digest() == hashlib.sha256(payload(size)).digest()
@@ -318,9 +309,9 @@ def test_longer_than_one_request_copies(sites, backend_kind):
     site, size = sites._sites[key], 12_000_000
     with fresh_bucket(site) as bucket:
         put = site.s3.put_object(Bucket=bucket, Key="k", Body=payload(size), Tagging="a=1", **ORIGINAL)
-        before = moved_bytes(site)
+        before = site.moved_bytes()
         done = copy(site, bucket, "copy", "k", CopySourceIfMatch=put["ETag"], StorageClass="STANDARD_IA")
-        after = moved_bytes(site)
+        after = site.moved_bytes()
         assert (after["store_sent"], after["store_received"]) == (before["store_sent"], before["store_received"])
         head = site.s3.head_object(Bucket=bucket, Key="copy")
         assert done["CopyObjectResult"]["ETag"] == head["ETag"] and head["ETag"].endswith('-3"')

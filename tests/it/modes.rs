@@ -173,16 +173,37 @@ async fn listings_of_a_read_through_bucket_show_what_each_object_is() {
 async fn a_page_of_an_encrypted_bucket_costs_one_request() {
     let site = site().await;
     let client = site.client();
-    for index in 0..30usize {
-        client.put_object().bucket("sealed").key(format!("{index:03}")).body(noise(index * 5000, 1).into()).send().await.unwrap();
+    let mut sizes = Vec::new();
+    for index in 0..900usize {
+        let (key, size) = (format!("{index:03}"), index * 73);
+        client.put_object().bucket("sealed").key(&key).body(noise(size, 1).into()).send().await.unwrap();
+        sizes.push((key, size as i64));
+    }
+    let planter = Planter::new(&site);
+    for index in 900..920usize {
+        let key = format!("{index:03}");
+        // Two parts, and one alone, which may be short.
+        let first = if index % 10 == 0 { vec![Part::new(1, noise(5 << 20, 1))] } else { Vec::new() };
+        let parts: Vec<_> = first.into_iter().chain([Part::new(3, noise(index, 2))]).collect();
+        planter.multipart("sealed", &key, &parts, None).await;
+        sizes.push((key, (if index % 10 == 0 { 5 << 20 } else { 0 }) + index as i64));
+    }
+    for index in 920..1000usize {
+        // Copies of both kinds.
+        let (from, size) = sizes[index - 60].clone();
+        let key = format!("{index:03}");
+        client.copy_object().bucket("sealed").key(&key).copy_source(format!("sealed/{from}")).send().await.unwrap();
+        sizes.push((key, size));
     }
     let requests = site.store.faults().inject("*", "", u64::MAX, Effect::Delay(Duration::ZERO));
-    let sizes: Vec<i64> = (0..30).map(|index| index * 5000).collect();
+    let seen = |page: &[aws_sdk_s3::types::Object]| -> Vec<_> {
+        page.iter().map(|object| (object.key().unwrap().to_owned(), object.size().unwrap())).collect()
+    };
     let page = client.list_objects_v2().bucket("sealed").send().await.unwrap();
-    assert_eq!(page.contents().iter().map(|o| o.size().unwrap()).collect::<Vec<_>>(), sizes);
+    assert_eq!(seen(page.contents()), sizes);
     assert_eq!(requests.count(), 1);
     let page = client.list_objects().bucket("sealed").send().await.unwrap();
-    assert_eq!(page.contents().iter().map(|o| o.size().unwrap()).collect::<Vec<_>>(), sizes);
+    assert_eq!(seen(page.contents()), sizes);
     assert_eq!(requests.count(), 2);
 }
 

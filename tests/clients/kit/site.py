@@ -8,12 +8,14 @@ With CIPHERGATE_TEST_DIRECT=1 the "gateway" is LocalStack itself: that proves th
 import functools
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
 import urllib.request
 
 import boto3
+import requests
 from botocore.config import Config
 
 from . import certificates, garage
@@ -117,6 +119,14 @@ class Site:
     def staged(self, bucket):
         """Keys of what multipart uploads keep."""
         return sorted(key for key in self.everything(bucket) if key.startswith(STATE))
+
+    def moved_bytes(self):
+        """Bytes of objects that went between the gateway and its store, and between it and its clients."""
+        text = requests.get(f"{self.admin}/metrics", timeout=5).text
+        counters = re.findall(r"^ciphergate_(store_sent|store_received|request_body|response_body)_bytes_total (\d+)$", text, re.M)
+        # A counter that was never touched is not shown.
+        found = dict.fromkeys(("store_sent", "store_received", "request_body", "response_body"), 0)
+        return found | {name: int(value) for name, value in counters}
 
     def fetch_stored(self, bucket, key):
         """Body and metadata of an object as the backend holds it."""
