@@ -73,6 +73,8 @@ def test_up_and_down_with_the_command_line(fresh_site, tmp_path, size):
         down.unlink()
         assert_no_marker(site, bucket)
         moved = site.moved_bytes()
+        # The counters do count.
+        assert moved["store_sent"] >= size and moved["store_received"] >= size, moved
         start = time.monotonic()
         site.s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "k"})
         report(site, f"copy of {size}", size, time.monotonic() - start)
