@@ -11,8 +11,10 @@ mod healthcheck;
 mod inspect;
 mod keygen;
 mod operator;
+mod rewrap;
 mod serve;
 mod store;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -50,6 +52,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Gc(args) => gc::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Rewrap(args) => rewrap::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Example => {

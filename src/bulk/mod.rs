@@ -11,8 +11,10 @@ pub mod pace;
 pub mod patience;
 pub mod progress;
 pub mod report;
+pub mod rewrap;
 pub mod run;
 pub mod target;
+pub mod verify;
 pub mod walk;
 
 pub use journal::{Journal, JournalError};

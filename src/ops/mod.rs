@@ -17,6 +17,7 @@ mod footers;
 mod get_object;
 mod head_object;
 mod headers;
+mod large_copy;
 mod list;
 mod list_versions;
 pub mod multipart;
@@ -27,7 +28,9 @@ mod protection;
 mod put_object;
 mod read_through;
 mod received;
+mod rewrap;
 mod state;
+pub mod verify;
 mod visible;
 
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use super::object::{Found, Unsealed};
 use super::part_number::{PARTS_COUNT, Part};
 use super::{Error, Gateway, headers};
 use crate::backend::{self, Body, ByteRange, ListEntry, ObjectName, Select};
-use crate::format::{self, End, Layout, SealedLen};
+use crate::format::{self, End, Layout, PlainLen, SealedLen};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -196,16 +196,20 @@ impl Gateway {
         if self.access.of(&bucket) != Access::ReadThrough || known == Some(Kind::PlaintextToTheEnd) {
             return Ok(());
         }
-        let mut select = select;
-        select.headers.insert(http::header::IF_MATCH, plain.etag.clone());
-        select.range = Some(ByteRange::Inclusive(plain.len - End::LEN, plain.len - 1));
-        let tail = collect(self.backend.get_object(select).await?.body, End::LEN).await?;
-        let tail = tail.as_ref().try_into().map_err(|_| Error::Internal("an end marker has 32 bytes"))?;
-        if [Layout::Single, Layout::Multipart].into_iter().any(|layout| End::parse(tail, plain_len, layout).is_ok()) {
+        if self.is_stripped(select, plain, plain_len).await? {
             return Err(Error::Integrity("a sealed object without its envelope".into()));
         }
         self.access.remember_kind(&bucket, &key, &etag, Kind::PlaintextToTheEnd).await;
         Ok(())
+    }
+
+    /// Whether an object without an envelope ends as a sealed one of its length does.
+    pub(super) async fn is_stripped(&self, mut select: Select, plain: &Unsealed, plain_len: PlainLen) -> Result<bool, Error> {
+        select.headers.insert(http::header::IF_MATCH, plain.etag.clone());
+        select.range = Some(ByteRange::Inclusive(plain.len - End::LEN, plain.len - 1));
+        let tail = collect(self.backend.get_object(select).await?.body, End::LEN).await?;
+        let tail = tail.as_ref().try_into().map_err(|_| Error::Internal("an end marker has 32 bytes"))?;
+        Ok([Layout::Single, Layout::Multipart].into_iter().any(|layout| End::parse(tail, plain_len, layout).is_ok()))
     }
 
     /// The store's own checksum of a plaintext object.
