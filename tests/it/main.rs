@@ -14,6 +14,7 @@ mod kit;
 mod kms;
 mod modes;
 mod multipart;
+mod operator;
 mod parts;
 mod planted;
 mod provider_contract;
