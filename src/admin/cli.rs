@@ -47,6 +47,8 @@ pub enum Command {
     ///
     /// Without the file no object that was sealed under it can be opened again: keep a copy apart from the bucket.
     Keygen(KeygenArgs),
+    /// Look at a keyring file, add a version to it, or make another version the primary one.
+    Keyring(KeyringArgs),
     /// Run the embedded S3 store alone, for tests and benchmarks. It does not encrypt.
     ///
     /// Clients sign with CIPHERGATE_DEV_ACCESS_KEY and CIPHERGATE_DEV_SECRET_KEY, which must be set.
@@ -157,6 +159,50 @@ pub struct KeygenArgs {
     /// Label that objects will name the key by: 1 to 32 of a-z, 0-9 and -.
     #[arg(long, default_value = "local", value_name = "LABEL")]
     pub label: String,
+}
+
+#[derive(Debug, Args)]
+pub struct KeyringArgs {
+    #[command(subcommand)]
+    pub command: KeyringCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyringCommand {
+    /// Show the versions of a keyring, when they were made, and which one is primary. Never a secret.
+    List(KeyringListArgs),
+    /// Add a fresh version and make it the primary one, which wraps new objects. Old versions stay and open what they wrapped.
+    ///
+    /// The file is replaced whole or not at all, with its mode and owner. Instances read it when they start. Where more than one runs, none
+    /// may write with a version that another does not have yet: add it with --no-primary, give the file to every instance and restart each,
+    /// then --promote it and do so again. Have a backup of the file before and after.
+    Rotate(KeyringRotateArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct KeyringListArgs {
+    /// The keyring file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print a JSON document in place of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct KeyringRotateArgs {
+    /// The keyring file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Add the version, and let the old primary one go on wrapping.
+    #[arg(long, conflicts_with = "promote")]
+    pub no_primary: bool,
+    /// Add nothing; make this version the primary one.
+    #[arg(long, value_name = "VERSION")]
+    pub promote: Option<u32>,
+    /// Print a JSON document in place of lines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod dev;
 mod gc;
 mod healthcheck;
 mod keygen;
+mod keyring;
 mod serve;
 mod store;
 
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Gc(args) => gc::run(&args),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Keyring(args) => keyring::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Example => {
