@@ -25,6 +25,8 @@ mod protection;
 mod put_object;
 mod read_through;
 mod received;
+pub mod recover;
+mod reseal;
 mod state;
 mod visible;
 
@@ -48,6 +50,7 @@ pub use error::{Error, chain};
 pub use footers::Footers;
 pub use multipart::Multipart;
 pub use received::{BodyFault, refusal_of};
+pub use reseal::{Left, OldVersion, Reseal, Resealed};
 pub use state::StatePlace;
 
 use crate::backend::S3Backend;

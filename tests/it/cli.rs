@@ -165,7 +165,8 @@ fn a_keyring_is_listed_and_rotated_without_a_secret_shown() {
     assert_eq!((code, &json), (Some(0), &serde_json::json!({"added": 3, "primary_before": 2, "primary": 3})));
     let (_, json, _) = run(&["keyring", "list", file, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    let primaries: Vec<_> = json["versions"].as_array().expect("a list").iter().map(|version| &version["primary"]).collect();
+    let primaries: Vec<_> =
+        json["versions"].as_array().expect("a list").iter().map(|version| version["primary"] == true).collect();
     assert_eq!((primaries, &json["primary"], &json["label"]), (vec![false, false, true], &3.into(), &"k-1".into()));
 
     let text = fs::read_to_string(&path).expect("read");

@@ -33,7 +33,7 @@ fn keyring(args: &[&str], file: &Path) -> String {
 
 /// The version of the master key that wrapped an object's key.
 async fn version_of(site: &Site, key: &str) -> u32 {
-    let head = site.behind().head_object().bucket("b").key(key).send().await.expect("head");
+    let head = site.behind().head_object().bucket("turn").key(key).send().await.expect("head");
     let text = head.metadata().and_then(|entries| entries.get("ciphergate")).expect("an envelope").clone();
     let blob = Envelope::parse(&text).expect("good").kms_blob().to_vec();
     u32::from_be_bytes(blob[1..5].try_into().expect("four bytes"))
@@ -44,14 +44,14 @@ async fn version_of(site: &Site, key: &str) -> u32 {
 #[tokio::test]
 async fn objects_of_both_versions_open_after_a_rotation() {
     let mut site = Site::start().await;
-    site.bucket("b").await;
+    site.bucket("turn").await;
     let file = site.folder.path().join("keyring");
     let put = async |site: &Site, key: &str, seed: u64| {
-        let put = site.client().put_object().bucket("b").key(key).body(ByteStream::from(noise(70_000, seed)));
+        let put = site.client().put_object().bucket("turn").key(key).body(ByteStream::from(noise(70_000, seed)));
         put.send().await.expect("put");
     };
     let opens = async |site: &Site, key: &str, seed: u64| {
-        let got = site.client().get_object().bucket("b").key(key).send().await.expect("get");
+        let got = site.client().get_object().bucket("turn").key(key).send().await.expect("get");
         assert!(got.body.collect().await.expect("whole").into_bytes() == noise(70_000, seed), "{key}");
     };
     let restart = |site: &mut Site| {
@@ -82,7 +82,7 @@ async fn objects_of_both_versions_open_after_a_rotation() {
         opens(&site, key, seed).await;
     }
     // A copy onto itself is wrapped anew.
-    let copied = site.client().copy_object().bucket("b").key("old").copy_source("b/old");
+    let copied = site.client().copy_object().bucket("turn").key("old").copy_source("turn/old");
     copied.metadata_directive(aws_sdk_s3::types::MetadataDirective::Replace).send().await.expect("copied");
     assert_eq!(version_of(&site, "old").await, 2);
     opens(&site, "old", 1).await;
