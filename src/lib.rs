@@ -5,7 +5,7 @@
 //! - [`crypto`], [`mod@format`], [`stream`]: the object format, sealing and opening. No I/O, no clock, no runtime, no HTTP;
 //!   they build alone with `--no-default-features`.
 //! - `keys`: where data keys come from. `backend`: the store behind us. `auth`: who is asking. `ops`: the S3 operations that
-//!   touch object data. `http`: the front. `observe`: logs and metrics. `config`: the configuration. `store`: the embedded
+//!   touch object data. `bulk`: the operator's work over many objects. `http`: the front. `observe`: logs and metrics. `config`: the configuration. `store`: the embedded
 //!   development store. `admin`: the command line. `app`: the only place where concrete parts meet.
 
 pub mod crypto;
@@ -20,6 +20,8 @@ pub mod app;
 pub mod auth;
 #[cfg(feature = "server")]
 pub mod backend;
+#[cfg(feature = "server")]
+pub mod bulk;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]

@@ -1,10 +1,12 @@
 //! What can be written on the command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bulk::Target;
 use crate::config::{Override, Sources};
 
 /// An S3-compatible gateway that encrypts every object before it reaches the bucket.
@@ -13,7 +15,7 @@ use crate::config::{Override, Sources};
     name = "ciphergate",
     version,
     max_term_width = 120,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration."
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration; some commands have more."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -43,6 +45,11 @@ pub enum Command {
     /// It reads the same settings as `serve`, and may run while instances do. Uploads that are under way are never touched. The server does
     /// the same by itself every multipart.janitor_interval_secs.
     Gc(GcArgs),
+    /// Say what an object in the store is: its envelope, its sizes, and with --unlock its opened footer. Never its plaintext.
+    ///
+    /// It reads the same settings as `serve` and asks the store itself, not a gateway. Without --unlock no key is used.
+    #[command(after_help = OPERATOR_EXIT_CODES)]
+    Inspect(InspectArgs),
     /// Make a keyring file with a new master key.
     ///
     /// Without the file no object that was sealed under it can be opened again: keep a copy apart from the bucket.
@@ -147,6 +154,54 @@ pub struct GcArgs {
     #[arg(long, value_name = "BUCKET")]
     pub bucket: Vec<String>,
     /// Print a JSON document in place of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What every command on objects ends with.
+const OPERATOR_EXIT_CODES: &str = "Exit codes: 0 all well, 1 something failed while running, 2 wrong command line or configuration, \
+     3 findings: objects that are damaged, foreign, plaintext or could not be moved, 4 interrupted, and can be resumed.";
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The object, as s3://BUCKET/KEY. Nothing in it is percent-encoded.
+    #[arg(value_name = "TARGET")]
+    pub target: Target,
+    /// A version of it, in place of the current one.
+    #[arg(long, value_name = "ID")]
+    pub version_id: Option<String>,
+    /// Open the footer, with the key: parts, checksums, time.
+    #[arg(long)]
+    pub unlock: bool,
+    /// Print a JSON document in place of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a command on many objects goes about its work.
+#[derive(Debug, Args)]
+pub struct BulkArgs {
+    /// Objects that are worked on at one time.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: u16,
+    /// Begin no more than so many objects in a second.
+    #[arg(long, value_name = "N")]
+    pub objects_per_sec: Option<NonZeroU32>,
+    /// How long a store or key service that does not answer is asked again, before an object counts as failed.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub patience_secs: u64,
+    /// Write down in this file what is done, so that a run that was stopped or killed can go on.
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+    /// Go on with the journal, if it is there already.
+    #[arg(long, requires = "journal")]
+    pub resume: bool,
+    /// Write each finding as a line of JSON into this file.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Print a JSON document at the end, in place of lines.
     #[arg(long)]
     pub json: bool,
 }

@@ -1,14 +1,17 @@
 //! The command line: one file per command.
 //!
-//! Exit codes: 0 when all went well, 1 when something failed while running, 2 when the command line or the configuration is wrong.
+//! Exit codes: 0 when all went well, 1 when something failed while running, 2 when the command line or the configuration is wrong, 3 when
+//! something was found that ought not to be, 4 when somebody asked to stop and the work can go on later.
 
 mod check;
 pub mod cli;
 mod dev;
 mod gc;
 mod healthcheck;
+mod inspect;
 mod keygen;
 mod keyring;
+mod operator;
 mod serve;
 mod store;
 
@@ -23,9 +26,17 @@ pub enum Failure {
     Usage(String),
     /// Exit code 1.
     Run(String),
+    /// Exit code 3. What was found is in the report.
+    Findings,
+    /// Exit code 4. The report says how to go on.
+    Interrupted,
 }
 
 impl Failure {
+    fn usage(error: impl std::fmt::Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+
     fn run(error: impl std::fmt::Display) -> Self {
         Self::Run(error.to_string())
     }
@@ -38,6 +49,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Dev(args) => dev::run(&args),
         Command::Gc(args) => gc::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Keyring(args) => keyring::run(&args),
         Command::Store(args) => store::run(&args),
@@ -57,5 +69,7 @@ pub fn run(cli: Cli) -> ExitCode {
             eprintln!("ciphergate: {text}");
             ExitCode::FAILURE
         }
+        Err(Failure::Findings) => ExitCode::from(3),
+        Err(Failure::Interrupted) => ExitCode::from(4),
     }
 }

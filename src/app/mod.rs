@@ -115,6 +115,13 @@ impl App {
         }
     }
 
+    /// The operations, for the operator's own use: with connections of its own, nobody to answer, and no part in serving.
+    pub fn operator(&self) -> Gateway {
+        let ops = Gateway::new(self.store.backend(), self.keys.clone(), Arc::new(Footers::new(FOOTER_BYTES_MAX)));
+        let multipart = Multipart::new(self.state(), self.config.multipart.put_bytes_max);
+        ops.with_multipart(Arc::new(multipart)).with_access(Arc::new(access_rules(&self.config)))
+    }
+
     /// The store, for proving it.
     pub fn store(&self) -> &StoreSide {
         &self.store

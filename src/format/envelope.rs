@@ -137,6 +137,9 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// The version that all envelopes have.
+    pub const VERSION: u8 = VERSION;
+
     /// Wraps a data key for one place (scope and key) and derives the keys of the object.
     /// Errors: [`Error::TooLong`] for a blob, a scope or a key beyond its length field.
     pub fn wrap(kek: &KeyEncryptionKey, input: WrapInput<'_>, dek: &DataKey) -> Result<(Self, ObjectKeys)> {
@@ -263,6 +266,11 @@ impl Envelope {
     /// Which configured key made the blob.
     pub fn label(&self) -> &Label {
         &self.label
+    }
+
+    /// What the wrap was salted with.
+    pub fn salt(&self) -> &[u8; 32] {
+        &self.salt
     }
 
     /// The commitment to the data key. It identifies the content of an object: copies and rewraps keep it.

@@ -105,6 +105,21 @@ impl End {
         self.layout
     }
 
+    /// Parts in the table; 0 for the single layout.
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// Bytes of each of the client's checksums; 0 where there are none.
+    pub fn checksum_len(&self) -> u8 {
+        self.checksum_len
+    }
+
+    /// Bytes of the checksum of the whole object; 0 where there is none, or a composite one.
+    pub fn value_len(&self) -> u8 {
+        self.value_len
+    }
+
     /// The marker as stored. The footer's key is bound to it.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.bytes

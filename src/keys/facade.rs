@@ -160,6 +160,11 @@ impl Keys {
         }
     }
 
+    /// Whether the configuration has a key of this label.
+    pub fn has(&self, label: &Label) -> bool {
+        self.providers.contains_key(label)
+    }
+
     /// What a client may call the key of a label: its ARN, otherwise the label itself.
     pub fn name_of(&self, label: &Label) -> String {
         self.providers.get(label).and_then(|provider| provider.arn(label)).unwrap_or_else(|| label.to_string())

@@ -5,6 +5,7 @@
 //! FORMAT section 9 holds the rules that reading obeys.
 
 mod access;
+pub mod at_rest;
 mod attributes;
 mod buckets;
 mod check;
@@ -19,6 +20,7 @@ mod headers;
 mod list;
 mod list_versions;
 pub mod multipart;
+mod nature;
 mod object;
 mod part_number;
 mod protection;
@@ -49,6 +51,7 @@ pub use check::{trailer_value_len, verify_document};
 pub use error::{Error, chain};
 pub use footers::Footers;
 pub use multipart::Multipart;
+pub use nature::Nature;
 pub use received::{BodyFault, refusal_of};
 pub use reseal::{Left, OldVersion, Reseal, Resealed};
 pub use state::StatePlace;
