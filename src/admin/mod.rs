@@ -12,6 +12,8 @@ mod inspect;
 mod keygen;
 mod keyring;
 mod operator;
+mod recover;
+mod reseal;
 mod serve;
 mod store;
 
@@ -52,6 +54,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Keyring(args) => keyring::run(&args),
+        Command::Recover(args) => recover::run(&args),
+        Command::Encrypt(args) => reseal::encrypt(&args),
+        Command::Reencrypt(args) => reseal::reencrypt(&args),
         Command::Store(args) => store::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Example => {

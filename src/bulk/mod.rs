@@ -11,6 +11,7 @@ pub mod pace;
 pub mod patience;
 pub mod progress;
 pub mod report;
+pub mod reseal;
 pub mod run;
 pub mod target;
 pub mod walk;

@@ -17,5 +17,7 @@ mod multipart;
 mod parts;
 mod planted;
 mod provider_contract;
+mod recover;
+mod reseal;
 mod sse;
 mod store;
