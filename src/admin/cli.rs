@@ -57,6 +57,13 @@ pub enum Command {
     /// nothing can be recovered.
     #[command(after_help = OPERATOR_EXIT_CODES)]
     Recover(RecoverArgs),
+    /// Copy the plaintext of objects below a prefix into another bucket or into a folder: the way out of the gateway.
+    ///
+    /// Every byte is verified before it counts. The objects keep their whole keys; the sealed ones stay. A bucket must be one that the
+    /// configuration calls plaintext (access = "plaintext"): content headers, metadata, tags and storage class go along. In a folder an object
+    /// becomes a file, whole or not at all. Nothing that is there already is overwritten. Without --apply it only says what it would do.
+    #[command(after_help = OPERATOR_EXIT_CODES)]
+    Decrypt(DecryptArgs),
     /// Seal the plaintext objects that lie below a prefix, in their place.
     ///
     /// Each is read, sealed, written in the place of exactly what was read, and read back before it counts as done: whoever writes at the
@@ -276,6 +283,23 @@ fn sizes(text: &str) -> Result<std::ops::RangeInclusive<u64>, String> {
             _ => Err("the first length is above the second".to_owned()),
         },
     }
+}
+
+#[derive(Debug, Args)]
+pub struct DecryptArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub bulk: BulkArgs,
+    /// Objects, as s3://BUCKET/PREFIX. Nothing in it is percent-encoded.
+    #[arg(value_name = "TARGET")]
+    pub target: Target,
+    /// Where they go: s3://BUCKET/PREFIX, put before their keys, or a folder.
+    #[arg(long, value_name = "TARGET|DIR")]
+    pub to: String,
+    /// Do it, in place of only saying what would be done.
+    #[arg(long)]
+    pub apply: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod cli;
+mod decrypt;
 mod dev;
 mod gc;
 mod healthcheck;
@@ -55,6 +56,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Keygen(args) => keygen::run(&args),
         Command::Keyring(args) => keyring::run(&args),
         Command::Recover(args) => recover::run(&args),
+        Command::Decrypt(args) => decrypt::run(&args),
         Command::Encrypt(args) => reseal::encrypt(&args),
         Command::Reencrypt(args) => reseal::reencrypt(&args),
         Command::Store(args) => store::run(&args),

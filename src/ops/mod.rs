@@ -28,6 +28,7 @@ mod put_object;
 mod read_through;
 mod received;
 pub mod recover;
+mod release;
 mod reseal;
 mod state;
 mod visible;
@@ -53,6 +54,7 @@ pub use footers::Footers;
 pub use multipart::Multipart;
 pub use nature::Nature;
 pub use received::{BodyFault, refusal_of};
+pub use release::{PlaintextBucket, Released, Stays};
 pub use reseal::{Left, OldVersion, Reseal, Resealed};
 pub use state::StatePlace;
 

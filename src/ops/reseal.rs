@@ -167,10 +167,7 @@ impl Gateway {
             Some(stored) => {
                 let declared = self.checksum_of_sealed(&before, stored).await?;
                 let (at, conditions) = (&before.at, matching(&before.etag));
-                (
-                    self.open_whole(&at.object, at.version_id.clone(), conditions, None).await?.map_err(Into::into).boxed(),
-                    declared,
-                )
+                (self.open_whole(&at.object, at.version_id.clone(), conditions, None).await?.boxed(), declared)
             }
         };
         let answer = self.write_anew(&before, plain_len, plain, &declared).await?;
@@ -219,7 +216,7 @@ impl Gateway {
             len: plain.len,
         };
         let opened = self.open_whole(object, version_of(&now), matching(&sealed.etag), None).await?;
-        let (old, new) = (self.plain_source(&before).await?, opened.map_err(Into::into).boxed());
+        let (old, new) = (self.plain_source(&before).await?, opened.boxed());
         let (old, new) = futures::future::try_join(hashed(old), hashed(new)).await?;
         if old != new {
             return Ok(OldVersion::Differs);
@@ -340,15 +337,15 @@ impl Gateway {
     }
 }
 
-fn select(object: &ObjectName, version_id: Option<String>) -> Select {
+pub(super) fn select(object: &ObjectName, version_id: Option<String>) -> Select {
     Select { object: object.clone(), version_id, headers: HeaderMap::new(), range: None }
 }
 
-fn matching(etag: &HeaderValue) -> HeaderMap {
+pub(super) fn matching(etag: &HeaderValue) -> HeaderMap {
     [(IF_MATCH, etag.clone())].into_iter().collect()
 }
 
-fn version_of(headers: &HeaderMap) -> Option<String> {
+pub(super) fn version_of(headers: &HeaderMap) -> Option<String> {
     headers.get(VERSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned)
 }
 
@@ -383,7 +380,7 @@ async fn hashed(mut plain: Plain) -> Result<[u8; 32], Error> {
 }
 
 /// Why a body could not be read to its end.
-fn broken(cause: BoxError) -> Error {
+pub(super) fn broken(cause: BoxError) -> Error {
     match cause.downcast::<stream::Error>() {
         Ok(inner) if inner.is_integrity() => Error::Integrity(inner),
         Ok(inner) => Error::Backend(backend::Error::Unreachable(inner)),

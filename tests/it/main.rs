@@ -2,6 +2,7 @@
 
 mod cli;
 mod copy;
+mod decrypt;
 mod deploy;
 mod faults;
 mod front;
