@@ -42,13 +42,37 @@ fn write(path: &Path, text: &str, mode: u32) {
 fn help_names_every_command_and_exit_code() {
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for word in ["serve", "check", "dev", "keygen", "keyring", "store", "healthcheck", "example", "Exit codes"] {
+    for word in [
+        "serve",
+        "check",
+        "dev",
+        "keygen",
+        "keyring",
+        "recover",
+        "encrypt",
+        "reencrypt",
+        "decrypt",
+        "store",
+        "healthcheck",
+        "example",
+        "Exit codes",
+    ] {
         assert!(help.contains(word), "{word} in\n{help}");
     }
     for (command, flags) in [
         ("serve", &["--config <FILE>", "--listen", "--admin", "--log-format", "--log-level", "--set <SETTING=VALUE>"][..]),
         ("check", &["--config", "--set"]),
         ("dev", &["--listen", "--admin", "--data-dir", "--log-level", "CIPHERGATE_DEV_ACCESS_KEY"]),
+        (
+            "recover",
+            &["--out <FILE>", "--holes", "--plain-size", "--envelope", "--sealed-as", "--version-id", "--json", "Exit codes"],
+        ),
+        (
+            "encrypt",
+            &["--apply", "--delete-plaintext-versions", "--journal <FILE>", "--resume", "--report", "--json", "Exit codes"],
+        ),
+        ("reencrypt", &["--apply", "--journal", "--concurrency <N>", "--objects-per-sec", "Exit codes"]),
+        ("decrypt", &["--to <TARGET|DIR>", "--apply", "--journal", "--resume", "Exit codes"]),
         ("keygen", &["--out <FILE>", "--label <LABEL>"]),
         ("store", &["--listen", "--data-dir", "--fsync", "CIPHERGATE_DEV_SECRET_KEY"]),
         ("healthcheck", &["--admin", "--ready", "CIPHERGATE_ADMIN__ADDRESS"]),
