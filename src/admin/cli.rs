@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bulk::Target;
+use crate::bulk::verify::Sample;
 use crate::config::{Override, Sources};
 
 /// An S3-compatible gateway that encrypts every object before it reaches the bucket.
@@ -81,6 +82,17 @@ pub enum Command {
     /// it only says what it would do.
     #[command(after_help = OPERATOR_EXIT_CODES)]
     Reencrypt(ReencryptArgs),
+    /// Open every chunk of every object below a prefix, and report what is damaged, foreign, plaintext or unreadable.
+    ///
+    /// It changes nothing. A store or key service that does not answer is asked again for a while, and is never taken for damage.
+    #[command(after_help = OPERATOR_EXIT_CODES)]
+    Verify(VerifyArgs),
+    /// Move every object below a prefix to another key, by writing its envelope anew; the store copies the sealed bytes onto themselves.
+    ///
+    /// Without --apply it says what it would do and changes nothing. Objects that are written meanwhile keep what was written. Old
+    /// versions keep their key and are counted.
+    #[command(after_help = OPERATOR_EXIT_CODES)]
+    Rewrap(RewrapArgs),
     /// Make a keyring file with a new master key.
     ///
     /// Without the file no object that was sealed under it can be opened again: keep a copy apart from the bucket.
@@ -209,6 +221,49 @@ pub struct InspectArgs {
     /// Print a JSON document in place of lines.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// What keys begin with, as s3://BUCKET/PREFIX; s3://BUCKET for all. Nothing in it is percent-encoded.
+    #[arg(value_name = "TARGET")]
+    pub target: Target,
+    /// Every version, not only the current ones.
+    #[arg(long)]
+    pub all_versions: bool,
+    /// Open the envelope, the footer, and the first and the last chunk only.
+    #[arg(long)]
+    pub quick: bool,
+    /// Look at so many objects, or at a percentage of them such as 2.5%. Which ones follows from their names and the seed.
+    #[arg(long, value_name = "N|PERCENT%")]
+    pub sample: Option<Sample>,
+    /// Another seed gives another sample.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    #[command(flatten)]
+    pub bulk: BulkArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RewrapArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// What keys begin with, as s3://BUCKET/PREFIX; s3://BUCKET for all. Nothing in it is percent-encoded.
+    #[arg(value_name = "TARGET")]
+    pub target: Target,
+    /// The key that objects are to be under, by its label. Without it, the one that the bucket's rule names.
+    #[arg(long, value_name = "LABEL")]
+    pub to: Option<String>,
+    /// Move only objects under the key of this label.
+    #[arg(long, value_name = "LABEL")]
+    pub from: Option<String>,
+    /// Do it. Without this flag nothing is changed.
+    #[arg(long)]
+    pub apply: bool,
+    #[command(flatten)]
+    pub bulk: BulkArgs,
 }
 
 /// How a command on many objects goes about its work.

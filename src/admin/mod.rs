@@ -15,8 +15,10 @@ mod keyring;
 mod operator;
 mod recover;
 mod reseal;
+mod rewrap;
 mod serve;
 mod store;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -59,6 +61,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Decrypt(args) => decrypt::run(&args),
         Command::Encrypt(args) => reseal::encrypt(&args),
         Command::Reencrypt(args) => reseal::reencrypt(&args),
+        Command::Rewrap(args) => rewrap::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Example => {

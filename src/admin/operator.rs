@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-
 use super::cli::{BulkArgs, ConfigArgs};
 use super::{Failure, serve};
 use crate::app::{App, stop_signal};
-use crate::bulk::journal::{Earlier, Header};
+use crate::bulk::journal::{DeserializeOwned, Earlier, Header};
 use crate::bulk::patience::Patience;
 use crate::bulk::report::ReportFile;
 use crate::bulk::{Ended, Entry, Journal, JournalError, Pace, Progress, Run, Stop, Target, Versions};

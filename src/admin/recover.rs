@@ -38,7 +38,10 @@ pub(super) fn run(args: &RecoverArgs) -> Result<(), Failure> {
             recovered = gateway.recover(&ask, &mut sink) => recovered,
             () = stop.asked() => return Err(Failure::Run("interrupted".to_owned())),
         };
-        let recovered = recovered.map_err(|error| Failure::Run(format!("{}: {}", args.target, chain(&error))));
+        let recovered = recovered.map_err(|error| {
+            let hint = if error.is_about_the_key() { "; nothing can be recovered without the object's data key" } else { "" };
+            Failure::Run(format!("{}: {}{hint}", args.target, chain(&error)))
+        });
         // What was not begun leaves nothing behind.
         let ended = recovered.and_then(|recovered| output.end().map(|()| recovered).map_err(Failure::run));
         if ended.is_err()

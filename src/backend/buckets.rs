@@ -1,6 +1,7 @@
 //! What the sealed way asks of buckets, through aws-sdk-s3: the list of them, which one may be hidden from, whether
 //! they keep versions, and their removal.
 
+use aws_sdk_s3::types::BucketVersioningStatus;
 use http::HeaderMap;
 
 use super::sdk::{S3Backend, Wire, finish, instant, owner};
@@ -36,6 +37,15 @@ pub struct ListedBucket {
     pub arn: Option<String>,
 }
 
+/// Whether a bucket keeps versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versioning {
+    Never,
+    Enabled,
+    /// It did once. What it kept is there, and what is written takes the place of the version `null`.
+    Suspended,
+}
+
 impl S3Backend {
     /// One page of ListBuckets.
     pub async fn list_buckets(&self, query: BucketsQuery) -> Result<BucketPage, Error> {
@@ -68,11 +78,21 @@ impl S3Backend {
         })
     }
 
-    /// GetBucketVersioning: whether the bucket keeps versions, or once did.
-    pub async fn has_versions(&self, bucket: &str) -> Result<bool, Error> {
+    /// GetBucketVersioning.
+    pub async fn versioning(&self, bucket: &str) -> Result<Versioning, Error> {
         let wire = Wire::for_document("VersioningConfiguration", HeaderMap::new())?;
         let sent = self.client.get_bucket_versioning().bucket(bucket).customize().interceptor(wire.clone()).send();
-        finish(sent, &wire).await.map(|(output, _)| output.status.is_some())
+        let (output, _) = finish(sent, &wire).await?;
+        Ok(match output.status {
+            None => Versioning::Never,
+            Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
+            Some(_) => Versioning::Enabled,
+        })
+    }
+
+    /// Whether the bucket keeps versions, or once did.
+    pub async fn has_versions(&self, bucket: &str) -> Result<bool, Error> {
+        self.versioning(bucket).await.map(|versioning| versioning != Versioning::Never)
     }
 
     /// DeleteBucket.

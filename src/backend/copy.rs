@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::sdk::{Wire, finish, instant, once};
@@ -134,6 +134,33 @@ impl S3Backend {
         Ok((!pairs.is_empty()).then(|| pairs.join("&")))
     }
 
+    /// The access control list of an object, as the headers that give a copy the same: none where it only says that the owner may do
+    /// everything, a canned list where one says it, grants otherwise.
+    pub async fn acl(&self, source: &CopySource) -> Result<HeaderMap, Error> {
+        let mut wire = Wire::for_document("AccessControlPolicy", HeaderMap::new())?;
+        let sent = self
+            .client
+            .get_object_acl()
+            .bucket(&source.object.bucket)
+            .key(wire.key(source.object.key.clone()))
+            .set_version_id(source.version_id.clone())
+            .customize()
+            .interceptor(wire.clone())
+            .send();
+        let (output, _) = finish(sent, &wire).await?;
+        let owner = output.owner.and_then(|owner| owner.id);
+        let grants = output.grants.unwrap_or_default().into_iter().filter_map(|grant| {
+            let (grantee, permission) = (grant.grantee?, grant.permission?);
+            Some(Grant {
+                id: grantee.id,
+                uri: grantee.uri,
+                email: grantee.email_address,
+                permission: permission.as_str().to_owned(),
+            })
+        });
+        acl_headers(owner.as_deref(), &grants.collect::<Vec<_>>())
+    }
+
     /// Waits for a store that copies so many bytes before it answers.
     async fn within<T>(&self, bytes: u64, sent: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let patience = self.patience.answer + Duration::from_secs(bytes / PACE_MIN);
@@ -142,6 +169,60 @@ impl S3Backend {
             Err(late) => Err(Error::TimedOut(late.into())),
         }
     }
+}
+
+/// One line of an access control list.
+struct Grant {
+    id: Option<String>,
+    uri: Option<String>,
+    email: Option<String>,
+    permission: String,
+}
+
+const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
+const AUTHENTICATED: &str = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers";
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/acl-overview.html>
+fn acl_headers(owner: Option<&str>, grants: &[Grant]) -> Result<HeaderMap, Error> {
+    let is_owners = |grant: &Grant| grant.permission == "FULL_CONTROL" && grant.id.is_some() && grant.id.as_deref() == owner;
+    let others: Vec<&Grant> = grants.iter().filter(|grant| !is_owners(grant)).collect();
+    let mut headers = HeaderMap::new();
+    if others.is_empty() {
+        return Ok(headers);
+    }
+    if others.len() < grants.len() {
+        let mut said: Vec<_> =
+            others.iter().map(|grant| (grant.uri.as_deref().unwrap_or_default(), grant.permission.as_str())).collect();
+        said.sort_unstable();
+        let canned = match said.as_slice() {
+            [(ALL_USERS, "READ")] => Some("public-read"),
+            [(ALL_USERS, "READ"), (ALL_USERS, "WRITE")] => Some("public-read-write"),
+            [(AUTHENTICATED, "READ")] => Some("authenticated-read"),
+            _ => None,
+        };
+        if let Some(canned) = canned {
+            headers.insert("x-amz-acl", HeaderValue::from_static(canned));
+            return Ok(headers);
+        }
+    }
+    // Grants replace what a new object would have, so the owner's are among them.
+    for (permission, name) in [
+        ("FULL_CONTROL", "x-amz-grant-full-control"),
+        ("READ", "x-amz-grant-read"),
+        ("READ_ACP", "x-amz-grant-read-acp"),
+        ("WRITE_ACP", "x-amz-grant-write-acp"),
+    ] {
+        let grantees = grants.iter().filter(|grant| grant.permission == permission).filter_map(|grant| {
+            let named = [("id", &grant.id), ("uri", &grant.uri), ("emailAddress", &grant.email)];
+            named.into_iter().find_map(|(kind, value)| value.as_ref().map(|value| format!("{kind}=\"{value}\"")))
+        });
+        let grantees = grantees.collect::<Vec<_>>().join(", ");
+        if !grantees.is_empty() {
+            let value = HeaderValue::from_str(&grantees).map_err(|error| Error::Garbled(error.into()))?;
+            headers.insert(name, value);
+        }
+    }
+    Ok(headers)
 }
 
 fn garbled(text: &'static str) -> Error {
@@ -165,6 +246,31 @@ mod tests {
         assert_eq!(source.header_value(), "b/a%20b%2Bc%25/%C3%BC%3FversionId%3Dx");
         source.version_id = Some("a/b+c=".into());
         assert_eq!(source.header_value(), "b/a%20b%2Bc%25/%C3%BC%3FversionId%3Dx?versionId=a/b%2Bc%3D");
+    }
+
+    #[test]
+    fn lists_become_the_headers_that_say_the_same() {
+        let grant = |id: Option<&str>, uri: Option<&str>, permission: &str| Grant {
+            id: id.map(str::to_owned),
+            uri: uri.map(str::to_owned),
+            email: None,
+            permission: permission.to_owned(),
+        };
+        let own = || grant(Some("me"), None, "FULL_CONTROL");
+        let shown = |grants: &[Grant]| {
+            let headers = acl_headers(Some("me"), grants).unwrap();
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&[own()]), Vec::<String>::new());
+        assert_eq!(shown(&[]), Vec::<String>::new());
+        assert_eq!(shown(&[own(), grant(None, Some(ALL_USERS), "READ")]), ["x-amz-acl: public-read"]);
+        assert_eq!(shown(&[own(), grant(None, Some(AUTHENTICATED), "READ")]), ["x-amz-acl: authenticated-read"]);
+        assert_eq!(
+            shown(&[own(), grant(Some("you"), None, "READ"), grant(None, Some(ALL_USERS), "READ")]),
+            ["x-amz-grant-full-control: id=\"me\"", &format!("x-amz-grant-read: id=\"you\", uri=\"{ALL_USERS}\"")]
+        );
+        // Where the owner has not everything, no canned list says it.
+        assert_eq!(shown(&[grant(None, Some(ALL_USERS), "READ")]), [format!("x-amz-grant-read: uri=\"{ALL_USERS}\"")]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::HeaderMap;
 
-pub use buckets::{BucketPage, BucketsQuery, ListedBucket};
+pub use buckets::{BucketPage, BucketsQuery, ListedBucket, Versioning};
 pub use copy::{Copied, CopyObject, CopyParts, CopySource};
 pub use demands::Demands;
 pub use error::{Error, Refusal};

@@ -5,7 +5,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::Entry;
@@ -179,31 +180,49 @@ impl Leaving {
         match forwarder.put_plaintext(&target, &headers, body.boxed(), len).await {
             Ok(()) => {}
             Err(backend::Error::Refused(refusal)) if refusal.status == 412 => {
-                return Ok(if self.holds(&target, &headers, len).await? { What::There } else { What::Exists });
+                let same = self.compare(&target, &headers, len).await? == Compared::Same;
+                return Ok(if same { What::There } else { What::Exists });
             }
             Err(store) => {
                 let source = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
                 return Err(source.unwrap_or(Error::Backend(store)));
             }
         }
-        match self.holds(&target, &headers, len).await? {
-            true => Ok(What::Done),
-            false => Err(Error::Internal("what was written is not what is there")),
+        match self.compare(&target, &headers, len).await? {
+            // A store that shows no checksum has verified the one that was sent, or never heard of it.
+            Compared::Same | Compared::SameLength => Ok(What::Done),
+            Compared::Other => Err(Error::Internal("what was written is not what is there")),
         }
     }
 
-    /// Whether an object in the other bucket has this length and, where one is known, this checksum.
-    async fn holds(&self, target: &ObjectName, sent: &HeaderMap, len: u64) -> Result<bool, Error> {
+    /// What an object in the other bucket is beside one of this length and, where one is known, of this checksum.
+    async fn compare(&self, target: &ObjectName, sent: &HeaderMap, len: u64) -> Result<Compared, Error> {
         let mut headers = HeaderMap::new();
-        headers.insert("x-amz-checksum-mode", http::HeaderValue::from_static("ENABLED"));
+        headers.insert("x-amz-checksum-mode", HeaderValue::from_static("ENABLED"));
         let select = Select { object: target.clone(), version_id: None, headers, range: None };
-        let answer = self.gateway.store().head_object(select).await?.headers;
-        let is_as_long =
-            answer.get(http::header::CONTENT_LENGTH).is_some_and(|found| found.as_bytes() == len.to_string().as_bytes());
-        let mut sums = sent.iter().filter(|(name, _)| name.as_str().starts_with("x-amz-checksum-")).peekable();
-        let has_sum = sums.peek().is_some();
-        let agrees = sums.all(|(name, value)| answer.get(name) == Some(value));
-        Ok(is_as_long && has_sum && agrees)
+        Ok(compared(sent, len, &self.gateway.store().head_object(select).await?.headers))
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Compared {
+    /// Length and checksum agree.
+    Same,
+    /// The length agrees, and there is no checksum on one of the sides.
+    SameLength,
+    Other,
+}
+
+fn compared(sent: &HeaderMap, len: u64, answer: &HeaderMap) -> Compared {
+    if answer.get(CONTENT_LENGTH).is_none_or(|found| found.as_bytes() != len.to_string().as_bytes()) {
+        return Compared::Other;
+    }
+    let sums = sent.iter().filter(|(name, _)| name.as_str().starts_with("x-amz-checksum-"));
+    let agree: Vec<_> = sums.filter_map(|(name, value)| Some(answer.get(name)? == value)).collect();
+    match agree.iter().all(|agrees| *agrees) {
+        true if agree.is_empty() => Compared::SameLength,
+        true => Compared::Same,
+        false => Compared::Other,
     }
 }
 
@@ -271,4 +290,29 @@ pub fn print(document: &Document<Counts>, out: &mut impl io::Write) -> io::Resul
         writeln!(out, "nothing was written: --apply does it")?;
     }
     document.tail(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderName;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn only_a_checksum_says_that_two_objects_are_the_same() {
+        let sent = headers(&[("x-amz-checksum-crc32", "AAAA"), ("content-type", "text/x")]);
+        for (answer, wanted) in [
+            (&[("content-length", "7"), ("x-amz-checksum-crc32", "AAAA")][..], Compared::Same),
+            (&[("content-length", "7"), ("x-amz-checksum-crc32", "AAAB")], Compared::Other),
+            (&[("content-length", "8"), ("x-amz-checksum-crc32", "AAAA")], Compared::Other),
+            (&[("content-length", "7"), ("x-amz-checksum-sha1", "AAAA")], Compared::SameLength),
+            (&[], Compared::Other),
+        ] {
+            assert_eq!(compared(&sent, 7, &headers(answer)), wanted, "{answer:?}");
+        }
+        assert_eq!(compared(&HeaderMap::new(), 7, &headers(&[("content-length", "7")])), Compared::SameLength);
+    }
 }

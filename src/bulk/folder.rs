@@ -25,7 +25,8 @@ pub struct Folder {
     root: PathBuf,
     beside: PathBuf,
     next: AtomicU64,
-    _lock: Option<File>,
+    /// `None` in a dry run.
+    lock: Option<File>,
 }
 
 /// A key is no name in the folder, and why.
@@ -68,7 +69,7 @@ impl Folder {
                 fs::remove_file(entry?.path())?;
             }
         }
-        Ok(Self { root: root.to_owned(), beside, next: AtomicU64::new(0), _lock: lock })
+        Ok(Self { root: root.to_owned(), beside, next: AtomicU64::new(0), lock })
     }
 
     /// Where an object goes, below the folder.
@@ -155,7 +156,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self._lock.is_some() {
+        if self.lock.is_some() {
             // Empty by now, unless something was broken off; then the next run clears it.
             let _ = fs::remove_dir(&self.beside);
         }

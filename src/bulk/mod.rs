@@ -14,8 +14,10 @@ pub mod patience;
 pub mod progress;
 pub mod report;
 pub mod reseal;
+pub mod rewrap;
 pub mod run;
 pub mod target;
+pub mod verify;
 pub mod walk;
 
 pub use journal::{Journal, JournalError};

@@ -165,6 +165,11 @@ impl Keys {
         self.providers.contains_key(label)
     }
 
+    /// The label that new objects of this bucket get. Errors: nothing is sealed in the bucket, or it has no scope of its own.
+    pub fn label_for(&self, bucket: &str) -> Result<Label, Error> {
+        Ok(self.rules.resolve(bucket)?.rule.label.clone())
+    }
+
     /// What a client may call the key of a label: its ARN, otherwise the label itself.
     pub fn name_of(&self, label: &Label) -> String {
         self.providers.get(label).and_then(|provider| provider.arn(label)).unwrap_or_else(|| label.to_string())

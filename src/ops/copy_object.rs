@@ -14,20 +14,18 @@ use s3s::{S3Request, S3Response};
 use super::check::{Computed, shown_checksum};
 use super::copy_source::Source;
 use super::headers::copy::{self, Stored as MetadataFrom};
+use super::large_copy::LargeCopy;
 use super::list::timestamp;
-use super::multipart::{AbortOnDrop, LARGE_PLAIN_MAX, Large};
+use super::multipart::{LARGE_PLAIN_MAX, Large};
 use super::object::Found;
 use super::protection::{Opener, Protection};
 use super::{Error, Gateway, headers};
-use crate::backend::{self, CompleteUpload, CompletedUpload, Copied, CopyObject, CopyParts, ObjectName, Select, Upload};
+use crate::backend::{self, CompletedUpload, Copied, CopyObject, ObjectName, Select};
 use crate::format::{ChecksumAlgorithm, Envelope, Layout, PlainLen};
 use crate::{keys, stream};
 
 /// How often a copy starts over because its source changed while it was under way.
 const ATTEMPTS: usize = 4;
-/// Bytes of a part that the store copies, where the source is not too long for 10,000 of them.
-const PART: u64 = 512 << 20;
-const PARTS_MAX: u64 = 10_000;
 const VERSION_ID: &str = "x-amz-version-id";
 const SOURCE_VERSION_ID: HeaderName = HeaderName::from_static("x-amz-copy-source-version-id");
 
@@ -150,32 +148,15 @@ impl Job<'_> {
         Ok(sent)
     }
 
-    /// A source that is longer than one CopyObject may be: an upload whose parts the store copies. The bytes are the same wherever they
-    /// are cut, so the object is as well.
+    /// A source that is longer than one CopyObject may be: an upload whose parts the store copies.
     async fn copy_in_parts(&self, source: &Source, mut sent: HeaderMap, sealed_len: u64) -> Result<Copied, Error> {
-        let backend = &self.gateway.backend;
         let conditions = copy::take_conditions(&mut sent);
         let owner_of_source = copy::as_upload(&mut sent);
         self.carry_tags(source, &mut sent).await?;
         let guards = headers::guards(&self.request.headers, &self.request.extensions);
-        let mut pinned = guards.clone();
-        copy::pin_source(&mut pinned, &source.etag);
-        pinned.extend(owner_of_source);
-
-        // The guards go with every request of the upload, and these are stored beside it.
-        let mut stored = guards.clone();
-        stored.extend(sent);
-        let created = backend.create_upload(self.target.clone(), stored).await?;
-        let unfinished = AbortOnDrop::new(backend, Upload { object: self.target.clone(), id: created.id }, guards.clone());
-        let part_len = PART.min(backend.copy_max()).max(sealed_len.div_ceil(PARTS_MAX));
-        let parts = CopyParts { source: source.at.clone(), headers: pinned, sealed_len, part_len };
-        let parts = backend.copy_parts(unfinished.upload(), parts).await?;
-        let mut headers = guards;
-        headers.extend(conditions);
-        let complete = CompleteUpload { upload: unfinished.upload().clone(), headers, parts, sealed_size: sealed_len };
-        let completed = backend.complete_upload(complete).await?;
-        unfinished.disarm();
-        self.made(completed).await
+        let (source, etag, target) = (source.at.clone(), source.etag.clone(), self.target.clone());
+        let large = LargeCopy { source, etag, target, stored: sent, guards, owner_of_source, conditions, sealed_len };
+        self.made(self.gateway.copy_in_parts(large).await?).await
     }
 
     /// Through the gateway: opened, and sealed under a new data key with the checksum that the copy is to have; in parts where it is too
@@ -261,21 +242,11 @@ impl Job<'_> {
             return Ok(());
         }
         let guards = copy::for_source(&self.request.headers, &self.request.extensions);
-        let tags = match self.gateway.backend.tags(&source.at, guards).await {
-            // A store that knows no tags has none to carry.
-            Err(backend::Error::Refused(refusal)) if refusal.status == 501 => None,
-            tags => tags?,
-        };
         let name = HeaderName::from_static("x-amz-tagging");
-        match tags {
-            Some(tags) => {
-                let value = HeaderValue::from_str(&tags).map_err(|_| Error::Internal("tags are not a header"))?;
-                sent.insert(name, value);
-            }
-            None => {
-                sent.remove(name);
-            }
-        }
+        match self.gateway.tags_of(&source.at, guards).await? {
+            Some(tags) => sent.insert(name, tags),
+            None => sent.remove(name),
+        };
         Ok(())
     }
 
@@ -310,11 +281,7 @@ fn wanted_algorithm(client: &HeaderMap) -> Result<Option<ChecksumAlgorithm>, Err
 /// Why a source could not be read to its end while it was sealed anew.
 fn source_failed(error: stream::Error) -> Error {
     match error {
-        stream::Error::Source(cause) => match cause.downcast::<stream::Error>() {
-            Ok(inner) if inner.is_integrity() => Error::Integrity(inner),
-            Ok(inner) => Error::Backend(backend::Error::Unreachable(inner)),
-            Err(cause) => Error::Backend(backend::Error::Unreachable(cause)),
-        },
+        stream::Error::Source(cause) => super::get_object::broken_off(cause),
         other => Error::Integrity(Box::new(other)),
     }
 }

@@ -190,7 +190,7 @@ impl Read<'_> {
         if outdated { Wanted::Whole } else { self.wanted }
     }
 
-    async fn open(&self, headers: HeaderMap, mut body: Option<Body>, stored: &Stored) -> Result<Opened, Error> {
+    pub(super) async fn open(&self, headers: HeaderMap, mut body: Option<Body>, stored: &Stored) -> Result<Opened, Error> {
         let span = if body.is_some() { sent_span(&headers) } else { None };
         let keys = Arc::new(self.gateway.keys.open_with(stored.at(&self.object, self.own)).await?);
         let mut range = self.wanted(&headers).within(stored.plain_len)?;
@@ -248,7 +248,7 @@ impl Read<'_> {
     }
 
     /// The first request: the answer's headers, and its body if it had to have one.
-    async fn ask(&self) -> Result<(HeaderMap, Option<Body>), Error> {
+    pub(super) async fn ask(&self) -> Result<(HeaderMap, Option<Body>), Error> {
         let range = match self.wanted {
             // Where a part lies is in the footer, and where the last bytes lie follows from the length.
             _ if self.part.is_some() => return self.ask_head().await,
@@ -291,6 +291,15 @@ impl Read<'_> {
             plan = plan.with_header(header)?;
         }
         Ok(plan)
+    }
+}
+
+/// Why a body that was being opened broke off, as an error of this room.
+pub(super) fn broken_off(cause: BoxError) -> Error {
+    match cause.downcast::<stream::Error>() {
+        Ok(inner) if inner.is_integrity() => Error::Integrity(inner),
+        Ok(inner) => Error::Backend(crate::backend::Error::Unreachable(inner)),
+        Err(cause) => Error::Backend(crate::backend::Error::Unreachable(cause)),
     }
 }
 

@@ -17,6 +17,7 @@ mod footers;
 mod get_object;
 mod head_object;
 mod headers;
+mod large_copy;
 mod list;
 mod list_versions;
 pub mod multipart;
@@ -30,7 +31,9 @@ mod received;
 pub mod recover;
 mod release;
 mod reseal;
+mod rewrap;
 mod state;
+pub mod verify;
 mod visible;
 
 use std::sync::Arc;

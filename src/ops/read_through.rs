@@ -19,7 +19,7 @@ use super::object::{Found, Unsealed};
 use super::part_number::{PARTS_COUNT, Part};
 use super::{Error, Gateway, headers};
 use crate::backend::{self, Body, ByteRange, ListEntry, ObjectName, Select};
-use crate::format::{self, End, Layout, SealedLen};
+use crate::format::{self, End, Layout, PlainLen, SealedLen};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -189,26 +189,22 @@ impl Gateway {
     /// Refuses a plaintext object whose last bytes are the end of a sealed one of its length: somebody took its envelope away, and its
     /// ciphertext is not what a client asked for. One more request, until the object is known by its ETag.
     pub(super) async fn refuse_stripped(&self, select: Select, plain: &Unsealed) -> Result<(), Error> {
-        if SealedLen::new(plain.len).plain().is_none() {
-            return Ok(());
-        }
+        let Some(plain_len) = SealedLen::new(plain.len).plain() else { return Ok(()) };
         let ObjectName { bucket, key } = select.object.clone();
         let etag = String::from_utf8_lossy(plain.etag.as_bytes()).into_owned();
         let known = self.access.known_kind(&bucket, &key, &etag).await;
         if self.access.of(&bucket) != Access::ReadThrough || known == Some(Kind::PlaintextToTheEnd) {
             return Ok(());
         }
-        if self.ends_like_a_sealed_object(select, plain).await? {
+        if self.is_stripped(select, plain, plain_len).await? {
             return Err(Error::Integrity("a sealed object without its envelope".into()));
         }
         self.access.remember_kind(&bucket, &key, &etag, Kind::PlaintextToTheEnd).await;
         Ok(())
     }
 
-    /// Whether the last bytes of an object without an envelope are the end marker of a sealed one of its length. One request, where its length
-    /// is one that such an object can have.
-    pub(super) async fn ends_like_a_sealed_object(&self, mut select: Select, plain: &Unsealed) -> Result<bool, Error> {
-        let Some(plain_len) = SealedLen::new(plain.len).plain() else { return Ok(false) };
+    /// Whether an object without an envelope ends as a sealed one of its length does.
+    pub(super) async fn is_stripped(&self, mut select: Select, plain: &Unsealed, plain_len: PlainLen) -> Result<bool, Error> {
         select.headers.insert(http::header::IF_MATCH, plain.etag.clone());
         select.range = Some(ByteRange::Inclusive(plain.len - End::LEN, plain.len - 1));
         let tail = collect(self.backend.get_object(select).await?.body, End::LEN).await?;

@@ -77,7 +77,7 @@ impl Gateway {
         let etag = answer.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
         let at = CopySource { object: object.clone(), version_id: version_of(&answer) };
         let mut headers: HeaderMap = answer.iter().filter(|(name, _)| is_stored_content(name)).map(owned).collect();
-        if let Some(tags) = self.tags_of(&at).await? {
+        if let Some(tags) = self.tags_of(&at, HeaderMap::new()).await? {
             headers.insert("x-amz-tagging", tags);
         }
         let (len, crc64) = match &found {

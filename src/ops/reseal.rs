@@ -3,6 +3,8 @@
 //! Whoever writes at the same time wins: the new object takes the place of exactly the one that was read, or none. It counts as done when it
 //! has been read back, every chunk of it.
 
+use std::time::Duration;
+
 use futures::{StreamExt, TryStreamExt};
 use http::header::{ETAG, IF_MATCH};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
@@ -12,13 +14,16 @@ use super::check::{BodyCheck, checksum_headers};
 use super::headers::copy::{self, Stored as MetadataFrom};
 use super::multipart::{LARGE_PLAIN_MAX, Large};
 use super::object::{Stored, Unsealed};
-use super::{Error, Gateway};
+use super::{Error, Gateway, Nature};
 use crate::backend::{self, CopySource, ObjectName, PutObject, Select};
-use crate::format::{self, ChecksumKind, Layout, PlainLen};
+use crate::format::{self, ChecksumKind, Layout, PlainLen, SealedLen};
 use crate::stream::{self, BoxError};
 
 /// How often it starts over because somebody else has written.
 const ATTEMPTS: usize = 4;
+/// How often what was written is read back at most while the store does not answer, and the first pause; each further one is twice as long.
+const READ_BACKS: u32 = 6;
+const READ_BACK_PAUSE: Duration = Duration::from_millis(250);
 const VERSION_ID: &str = "x-amz-version-id";
 /// What lies beside an object and is no content header, metadata or tag.
 const CARRIED: [&str; 5] = [
@@ -143,7 +148,9 @@ impl Gateway {
         match what {
             Reseal::Plaintext => {
                 let plain = Unsealed { len, etag: before.etag.clone() };
-                if self.ends_like_a_sealed_object(select(object, before.at.version_id.clone()), &plain).await? {
+                if let Some(would_be) = SealedLen::new(len).plain()
+                    && self.is_stripped(select(object, before.at.version_id.clone()), &plain, would_be).await?
+                {
                     return left(Left::LostEnvelope);
                 }
             }
@@ -173,7 +180,7 @@ impl Gateway {
         let answer = self.write_anew(&before, plain_len, plain, &declared).await?;
         let etag = answer.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
         let version_id = version_of(&answer);
-        self.read_back(object, version_id.clone(), &etag, before.len).await?;
+        self.read_back(object, version_id.as_deref(), &etag, before.len).await?;
         let kept = kept_version(before.at.version_id.take(), version_id);
         Ok(Resealed::Done { bytes: before.len, kept })
     }
@@ -277,7 +284,7 @@ impl Gateway {
                 sent.insert(name, value.clone());
             }
         }
-        if let Some(tags) = self.tags_of(&before.at).await? {
+        if let Some(tags) = self.tags_of(&before.at, HeaderMap::new()).await? {
             sent.insert("x-amz-tagging", tags);
         }
         let check = BodyCheck::new(declared, None)?;
@@ -310,25 +317,28 @@ impl Gateway {
         }
     }
 
-    /// The tags of an object as a header, if it has any.
-    pub(super) async fn tags_of(&self, at: &CopySource) -> Result<Option<HeaderValue>, Error> {
-        let tags = match self.backend.tags(at, HeaderMap::new()).await {
-            // A store that knows no tags has none to carry.
-            Err(backend::Error::Refused(refusal)) if refusal.status == 501 => None,
-            tags => tags?,
-        };
-        tags.map(|tags| HeaderValue::from_str(&tags).map_err(|_| Error::Internal("tags are not a header"))).transpose()
+    /// Reads an object to its end, as any reader would, and drops what it reads. A store that does not answer is asked again: the next
+    /// attempt at the object would find it sealed, and not read it.
+    async fn read_back(&self, object: &ObjectName, version_id: Option<&str>, etag: &HeaderValue, len: u64) -> Result<(), Error> {
+        let mut pause = READ_BACK_PAUSE;
+        for _ in 1..READ_BACKS {
+            match self.read_back_once(object, version_id, etag, len).await {
+                Err(error) if error.nature() == Nature::Passing => tokio::time::sleep(pause).await,
+                outcome => return outcome,
+            }
+            pause *= 2;
+        }
+        self.read_back_once(object, version_id, etag, len).await
     }
 
-    /// Reads an object to its end, as any reader would, and drops what it reads.
-    async fn read_back(
+    async fn read_back_once(
         &self,
         object: &ObjectName,
-        version_id: Option<String>,
+        version_id: Option<&str>,
         etag: &HeaderValue,
         len: u64,
     ) -> Result<(), Error> {
-        let mut body = self.open_whole(object, version_id, matching(etag), None).await?;
+        let mut body = self.open_whole(object, version_id.map(str::to_owned), matching(etag), None).await?;
         let mut read = 0;
         while let Some(piece) = body.try_next().await.map_err(broken)? {
             read += piece.len() as u64;

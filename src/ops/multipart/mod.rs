@@ -16,6 +16,7 @@ mod parts;
 mod put_large;
 mod session;
 mod staging;
+mod under_way;
 mod upload_part;
 
 pub use error::Refused;

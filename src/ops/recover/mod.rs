@@ -55,6 +55,14 @@ pub enum Failure {
     Output(#[from] io::Error),
 }
 
+impl Failure {
+    /// Whether the data key is what cannot be had.
+    #[must_use]
+    pub fn is_about_the_key(&self) -> bool {
+        matches!(self, Self::Object(Error::Keys(_)))
+    }
+}
+
 impl Gateway {
     /// Recovers an object. `sink` gets its plaintext in order, and holes where some of it is lost.
     ///
