@@ -92,17 +92,22 @@ fn one_file_passes_plaintext_on() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&root, &mut files);
-    let mut users = Vec::new();
+    let (mut users, mut writers) = (Vec::new(), Vec::new());
     for path in files {
         let place = path.strip_prefix(&root).expect("below src").to_string_lossy().replace('\\', "/");
         let text = fs::read_to_string(&path).expect("source");
         if !place.starts_with("backend/")
             && text.lines().map(code_of).any(|line| line.contains("passing") || line.contains("PassBody"))
         {
-            users.push(place);
+            users.push(place.clone());
+        }
+        if !place.starts_with("backend/") && code_of(&text).contains("put_plaintext") {
+            assert!(text.contains("PlaintextBucket"), "only a bucket that plaintext is meant for");
+            writers.push(place);
         }
     }
     assert_eq!(users, ["http/plain.rs"]);
+    assert_eq!(writers, ["bulk/decrypt.rs"]);
 }
 
 #[test]

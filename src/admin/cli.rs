@@ -51,6 +51,37 @@ pub enum Command {
     /// It reads the same settings as `serve` and asks the store itself, not a gateway. Without --unlock no key is used.
     #[command(after_help = OPERATOR_EXIT_CODES)]
     Inspect(InspectArgs),
+    /// Get what is left of a damaged object: every chunk that verifies, and exactly which bytes of the plaintext are lost.
+    ///
+    /// A read through the gateway refuses a damaged object. This opens it chunk by chunk, and gives no byte that does not verify. It writes
+    /// nothing into the store; without --out it only says what could be recovered. The key that wrapped the object is needed: without it
+    /// nothing can be recovered.
+    #[command(after_help = OPERATOR_EXIT_CODES)]
+    Recover(RecoverArgs),
+    /// Copy the plaintext of objects below a prefix into another bucket or into a folder: the way out of the gateway.
+    ///
+    /// Every byte is verified before it counts. The objects keep their whole keys; the sealed ones stay. A bucket must be one that the
+    /// configuration calls plaintext (access = "plaintext"): content headers, metadata, tags and storage class go along. In a folder an object
+    /// becomes a file, whole or not at all. Nothing that is there already is overwritten. Without --apply it only says what it would do.
+    #[command(after_help = OPERATOR_EXIT_CODES)]
+    Decrypt(DecryptArgs),
+    /// Seal the plaintext objects that lie below a prefix, in their place.
+    ///
+    /// Each is read, sealed, written in the place of exactly what was read, and read back before it counts as done: whoever writes at the
+    /// same time wins. Metadata, content headers, tags, storage class and Object Lock settings stay; ETag and time change, and ACLs are the
+    /// bucket's default. Objects with an envelope are left alone. Without --apply it only says what it would do.
+    ///
+    /// In a bucket with versions the plaintext REMAINS as an old version, which the report says. --delete-plaintext-versions deletes those
+    /// whose content the sealed current version holds.
+    #[command(after_help = OPERATOR_EXIT_CODES)]
+    Encrypt(EncryptArgs),
+    /// Give sealed objects below a prefix new data keys: each is opened, and sealed anew in its place.
+    ///
+    /// For data keys that somebody may know; for another master key, a new envelope is enough. Guarded and verified as `encrypt` does it. ETag and
+    /// time change, large objects may get other parts, and a checksum of parts is not kept. Old versions stay as they are. Without --apply
+    /// it only says what it would do.
+    #[command(after_help = OPERATOR_EXIT_CODES)]
+    Reencrypt(ReencryptArgs),
     /// Open every chunk of every object below a prefix, and report what is damaged, foreign, plaintext or unreadable.
     ///
     /// It changes nothing. A store or key service that does not answer is asked again for a while, and is never taken for damage.
@@ -66,6 +97,8 @@ pub enum Command {
     ///
     /// Without the file no object that was sealed under it can be opened again: keep a copy apart from the bucket.
     Keygen(KeygenArgs),
+    /// Look at a keyring file, add a version to it, or make another version the primary one.
+    Keyring(KeyringArgs),
     /// Run the embedded S3 store alone, for tests and benchmarks. It does not encrypt.
     ///
     /// Clients sign with CIPHERGATE_DEV_ACCESS_KEY and CIPHERGATE_DEV_SECRET_KEY, which must be set.
@@ -260,6 +293,102 @@ pub struct BulkArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct RecoverArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The object, as s3://BUCKET/KEY. Nothing in it is percent-encoded.
+    #[arg(value_name = "TARGET")]
+    pub target: Target,
+    /// A version of it, in place of the current one.
+    #[arg(long, value_name = "ID")]
+    pub version_id: Option<String>,
+    /// Write the plaintext into this new file, readable by its owner only; - for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// What stands in place of lost bytes: zeros, so that everything is where it was, or nothing.
+    #[arg(long, value_enum, default_value_t = Holes::Zero, value_name = "HOLES")]
+    pub holes: Holes,
+    /// A length that the plaintext may have had, or a range of lengths to try; for an object that was cut off. May be repeated.
+    #[arg(long, value_name = "N|FROM-TO", value_parser = sizes)]
+    pub plain_size: Vec<std::ops::RangeInclusive<u64>>,
+    /// The object's envelope, where the store has lost it: the value of its metadata entry "ciphergate".
+    #[arg(long, value_name = "TEXT")]
+    pub envelope: Option<String>,
+    /// The bucket and key that the object was sealed for, where it was moved since without the gateway.
+    #[arg(long, value_name = "TARGET")]
+    pub sealed_as: Option<Target>,
+    /// Print a JSON document in place of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What stands in place of lost bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Holes {
+    Zero,
+    Skip,
+}
+
+fn sizes(text: &str) -> Result<std::ops::RangeInclusive<u64>, String> {
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| "write it as N or FROM-TO, in bytes".to_owned());
+    match text.split_once('-') {
+        None => number(text).map(|size| size..=size),
+        Some((from, to)) => match (number(from)?, number(to)?) {
+            (from, to) if from <= to => Ok(from..=to),
+            _ => Err("the first length is above the second".to_owned()),
+        },
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct DecryptArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub bulk: BulkArgs,
+    /// Objects, as s3://BUCKET/PREFIX. Nothing in it is percent-encoded.
+    #[arg(value_name = "TARGET")]
+    pub target: Target,
+    /// Where they go: s3://BUCKET/PREFIX, put before their keys, or a folder.
+    #[arg(long, value_name = "TARGET|DIR")]
+    pub to: String,
+    /// Do it, in place of only saying what would be done.
+    #[arg(long)]
+    pub apply: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EncryptArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub bulk: BulkArgs,
+    /// Objects, as s3://BUCKET/PREFIX. Nothing in it is percent-encoded.
+    #[arg(value_name = "TARGET")]
+    pub target: Target,
+    /// Do it, in place of only saying what would be done.
+    #[arg(long)]
+    pub apply: bool,
+    /// Delete a plaintext version once the sealed current version has been read and holds the same.
+    #[arg(long, requires = "apply")]
+    pub delete_plaintext_versions: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReencryptArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[command(flatten)]
+    pub bulk: BulkArgs,
+    /// Objects, as s3://BUCKET/PREFIX. Nothing in it is percent-encoded.
+    #[arg(value_name = "TARGET")]
+    pub target: Target,
+    /// Do it, in place of only saying what would be done.
+    #[arg(long)]
+    pub apply: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct KeygenArgs {
     /// File to write, readable by its owner only. It must not exist.
     #[arg(long, value_name = "FILE")]
@@ -267,6 +396,50 @@ pub struct KeygenArgs {
     /// Label that objects will name the key by: 1 to 32 of a-z, 0-9 and -.
     #[arg(long, default_value = "local", value_name = "LABEL")]
     pub label: String,
+}
+
+#[derive(Debug, Args)]
+pub struct KeyringArgs {
+    #[command(subcommand)]
+    pub command: KeyringCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyringCommand {
+    /// Show the versions of a keyring, when they were made, and which one is primary. Never a secret.
+    List(KeyringListArgs),
+    /// Add a fresh version and make it the primary one, which wraps new objects. Old versions stay and open what they wrapped.
+    ///
+    /// The file is replaced whole or not at all, with its mode and owner. Instances read it when they start. Where more than one runs, none
+    /// may write with a version that another does not have yet: add it with --no-primary, give the file to every instance and restart each,
+    /// then --promote it and do so again. Have a backup of the file before and after.
+    Rotate(KeyringRotateArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct KeyringListArgs {
+    /// The keyring file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print a JSON document in place of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct KeyringRotateArgs {
+    /// The keyring file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Add the version, and let the old primary one go on wrapping.
+    #[arg(long, conflicts_with = "promote")]
+    pub no_primary: bool,
+    /// Add nothing; make this version the primary one.
+    #[arg(long, value_name = "VERSION")]
+    pub promote: Option<u32>,
+    /// Print a JSON document in place of lines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

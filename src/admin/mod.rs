@@ -5,12 +5,16 @@
 
 mod check;
 pub mod cli;
+mod decrypt;
 mod dev;
 mod gc;
 mod healthcheck;
 mod inspect;
 mod keygen;
+mod keyring;
 mod operator;
+mod recover;
+mod reseal;
 mod rewrap;
 mod serve;
 mod store;
@@ -52,6 +56,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Gc(args) => gc::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Keyring(args) => keyring::run(&args),
+        Command::Recover(args) => recover::run(&args),
+        Command::Decrypt(args) => decrypt::run(&args),
+        Command::Encrypt(args) => reseal::encrypt(&args),
+        Command::Reencrypt(args) => reseal::reencrypt(&args),
         Command::Rewrap(args) => rewrap::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Store(args) => store::run(&args),

@@ -28,6 +28,15 @@ pub(super) fn with_gateway<T>(
     target: &Target,
     work: impl AsyncFnOnce(Gateway, Stop) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    with_app(config, target, async |_, gateway, stop| work(gateway, stop).await)
+}
+
+/// The same for a command that needs more of what the gateway is made of.
+pub(super) fn with_app<T>(
+    config: &ConfigArgs,
+    target: &Target,
+    work: impl AsyncFnOnce(&App, Gateway, Stop) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let config = serve::load(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::run)?;
     runtime.block_on(async {
@@ -42,7 +51,7 @@ pub(super) fn with_gateway<T>(
                 asked.ask();
             }
         });
-        work(gateway, stop).await
+        work(&app, gateway, stop).await
     })
 }
 

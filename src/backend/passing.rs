@@ -1,5 +1,5 @@
 //! Requests of buckets that hold plaintext by configuration: passed on as they are, bodies streaming, signed anew. The one way on which
-//! bytes go to the store that `stream` did not seal; `http` takes it for such buckets and no others.
+//! bytes go to the store that `stream` did not seal; `http` takes it for such buckets and no others, and so does the operator's `decrypt`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,9 +14,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::time::Instant;
 
-use super::Body;
-use super::forward::{ForwardError, ForwardRequest, Forwarded, Forwarder, may_travel};
+use super::forward::{ForwardError, ForwardRequest, Forwarded, ForwardedBody, Forwarder, may_travel};
 use super::upload::{Patience, Progress, Turn};
+use super::{Body, Error, ObjectName, Refusal};
 use crate::observe::metrics;
 use crate::observe::request_id::RequestId;
 
@@ -66,6 +66,46 @@ impl Forwarder {
             Err(_) => "failed",
         });
         result
+    }
+
+    /// PutObject of plaintext, where nothing has that name yet; for `bulk::decrypt` alone, and only into buckets that hold plaintext by
+    /// configuration. A checksum among the headers is verified by the store.
+    ///
+    /// # Errors
+    /// The store's refusals, 412 where something has that name.
+    pub async fn put_plaintext(&self, object: &ObjectName, headers: &HeaderMap, body: Body, length: u64) -> Result<(), Error> {
+        let mut headers = headers.clone();
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
+        let request = PassRequest {
+            method: Method::PUT,
+            bucket: &object.bucket,
+            key: Some(&object.key),
+            query: &[],
+            headers: &headers,
+            body: Some(PassBody { stream: body, length, trailer: None }),
+            request_id: RequestId::fresh(),
+        };
+        let answer = self.pass(request).await.map_err(|error| match error.is_transient() {
+            true => Error::Unreachable(error.into()),
+            false => Error::NotSent(error.into()),
+        })?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        let document = match answer.body {
+            ForwardedBody::Whole(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            ForwardedBody::Streaming(_) => String::new(),
+        };
+        let field = |name: &str| {
+            let (_, rest) = document.split_once(&format!("<{name}>"))?;
+            rest.split_once("</").map(|(text, _)| text.to_owned())
+        };
+        Err(Error::Refused(Box::new(Refusal {
+            status: answer.status.as_u16(),
+            code: field("Code").unwrap_or_default(),
+            message: field("Message").unwrap_or_default(),
+            headers: answer.headers,
+        })))
     }
 
     async fn pass_once(&self, request: PassRequest<'_>) -> Result<Forwarded, ForwardError> {

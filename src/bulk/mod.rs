@@ -5,12 +5,15 @@
 //! that does not answer ([`patience`]), writes down what is done so that a death costs nothing ([`journal`]), shows how far it is
 //! ([`progress`]), and ends with a report ([`report`]). What is done with an object is the command's own [`run::Work`], one file per command.
 
+pub mod decrypt;
+pub mod folder;
 pub mod inspect;
 pub mod journal;
 pub mod pace;
 pub mod patience;
 pub mod progress;
 pub mod report;
+pub mod reseal;
 pub mod rewrap;
 pub mod run;
 pub mod target;

@@ -41,6 +41,15 @@ impl End {
     /// Checks a marker against the object's plaintext length, which comes from the object's length, and against the layout, which comes
     /// from the envelope. Errors: [`Error::End`].
     pub fn parse(bytes: &[u8; 32], plain_len: PlainLen, layout: Layout) -> Result<Self> {
+        let end = Self::parse_alone(bytes, plain_len.table_max(), layout)?;
+        if chunked_len(plain_len).get() + end.sealed_len() + END_MARKER > plain_len.sealed().get() {
+            return Err(Error::End("the footer does not fit into the object"));
+        }
+        Ok(end)
+    }
+
+    /// The same by nothing but the marker itself, and the most entries that there may be.
+    pub(super) fn parse_alone(bytes: &[u8; 32], entries_max: u64, layout: Layout) -> Result<Self> {
         const SHORT: Error = Error::End("too short");
         let mut reader = Reader::new(bytes);
         let magic: [u8; 4] = reader.array().ok_or(SHORT)?;
@@ -78,13 +87,10 @@ impl End {
         }
         let fits = match layout {
             Layout::Single => count == 0,
-            Layout::Multipart => (1..=plain_len.table_max()).contains(&count) && table <= ENTRY_BUDGET * count,
+            Layout::Multipart => (1..=entries_max).contains(&count) && table <= ENTRY_BUDGET * count,
         };
         if !fits {
             return Err(Error::End("the number of entries is impossible"));
-        }
-        if chunked_len(plain_len).get() + u64::from(sealed_len) + END_MARKER > plain_len.sealed().get() {
-            return Err(Error::End("the footer does not fit into the object"));
         }
         Ok(Self { bytes: *bytes, layout, checksum_len, value_len, entries, sealed_len })
     }
@@ -207,17 +213,22 @@ impl Footer {
     /// Opens the sealed footer that an end marker announced. `sealed` is exactly the [`End::sealed_len`] bytes before the marker.
     /// Errors: [`Error::Crypto`] and [`Error::Footer`].
     pub fn open(keys: &ObjectKeys, end: &End, sealed: &[u8], plain_len: PlainLen) -> Result<Self> {
-        if sealed.len() as u64 != end.sealed_len() {
-            return Err(Error::Footer("not the announced length"));
-        }
-        let mut buffer = sealed.to_vec();
-        let bytes = keys.footer_key(&end.bytes).open_in_place(&mut buffer)?;
-        let footer = Self::parse(bytes, end)?;
+        let footer = Self::open_alone(keys, end, sealed)?;
         if footer.plain_len != plain_len {
             return Err(Error::Footer("the length is not the object's"));
         }
         footer.check()?;
         Ok(footer)
+    }
+
+    /// The same without knowing how long the object is. What such a footer says still has to be checked.
+    pub(super) fn open_alone(keys: &ObjectKeys, end: &End, sealed: &[u8]) -> Result<Self> {
+        if sealed.len() as u64 != end.sealed_len() {
+            return Err(Error::Footer("not the announced length"));
+        }
+        let mut buffer = sealed.to_vec();
+        let bytes = keys.footer_key(&end.bytes).open_in_place(&mut buffer)?;
+        Self::parse(bytes, end)
     }
 
     /// Opens the footer from the last bytes of an object, any number of them. Everything the end marker shows is checked first.
@@ -260,7 +271,7 @@ impl Footer {
     }
 
     /// The rules of section 7 that bind writers and readers alike, beyond those of the end marker.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let (checksum_len, value_len) = self.lengths();
         if self.parts.is_empty() {
             if self.checksum.is_some_and(|checksum| checksum.kind() == ChecksumKind::Composite) {

@@ -12,6 +12,7 @@ pub mod layout;
 mod parts;
 mod plan;
 mod read;
+mod salvage;
 
 pub use checksum::{ChecksumAlgorithm, ChecksumBytes, ChecksumKind, ObjectChecksum};
 pub use context::{KeyContext, cache_key};

@@ -4,7 +4,7 @@
 use super::{Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label, OsRandom, Random};
 use crate::crypto::{MasterKey, WRAPPED_LEN};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,7 +12,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use toml::Spanned;
 use zeroize::{Zeroize, Zeroizing};
+
+mod rotate;
+
+pub use rotate::{Listed, Next, Rotated, Version};
 
 /// Version of the file's format.
 const FILE_FORMAT: u32 = 1;
@@ -54,6 +59,12 @@ pub enum KeyringError {
     Malformed { path: PathBuf, reason: String },
     #[error("the keyring {path} holds the keys of \"{found}\", the configuration wants \"{wanted}\"", path = .path.display())]
     OtherLabel { path: PathBuf, found: Label, wanted: Label },
+    #[error("the keyring {path} has no version {version}", path = .path.display())]
+    NoVersion { path: PathBuf, version: u32 },
+    #[error("the keyring {path} cannot be rewritten: {reason}; make the change by hand as docs/KEYRING.md says", path = .path.display())]
+    NotRewritten { path: PathBuf, reason: String },
+    #[error("the keyring {path} is being changed by somebody else; try again when that is done", path = .0.display())]
+    Busy(PathBuf),
     #[error("the keyring {path} cannot be {doing}: {source}", path = .path.display())]
     Io { path: PathBuf, doing: &'static str, source: io::Error },
     #[error(transparent)]
@@ -66,8 +77,7 @@ impl Keyring {
     pub fn create(path: &Path, label: &Label) -> Result<(), KeyringError> {
         let mut secret = Zeroizing::new([0u8; 32]);
         OsRandom.fill(&mut *secret).map_err(KeyringError::NoRandomness)?;
-        let created = OffsetDateTime::now_utc().replace_nanosecond(0).expect("zero is a nanosecond");
-        let created = created.format(&Rfc3339).expect("today can be written in RFC 3339");
+        let created = today();
         let text = Zeroizing::new(format!(
             "# Ciphergate keyring: the master keys of the label \"{label}\".\n\
              # Whoever reads this file can open every object wrapped under it; without it no such object can be opened again.\n\
@@ -99,35 +109,10 @@ impl Keyring {
     }
 
     fn parse_unmasked(text: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(text).map_err(|_| "not UTF-8")?;
-        // The parser's whole message quotes the line, and the line may hold a key.
-        let file: KeyringFile = toml::from_str(text).map_err(|e| {
-            let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
-            format!("line {line}: {}", e.message())
-        })?;
-        if file.format != FILE_FORMAT {
-            return Err(format!("format {} is not known here, only {FILE_FORMAT}", file.format));
-        }
-        let label: Label = file.label.parse().map_err(|e| format!("label: {e}"))?;
-        let mut keys = BTreeMap::new();
-        for entry in file.keys {
-            let version = entry.version;
-            OffsetDateTime::parse(&entry.created, &Rfc3339).map_err(|e| format!("created of version {version}: {e}"))?;
-            if version == 0 {
-                return Err("versions count from 1".into());
-            }
-            // A key of one repeated byte was never made by a random generator.
-            if entry.secret.0.iter().all(|b| *b == entry.secret.0[0]) {
-                return Err(format!("version {version} is no random key"));
-            }
-            if keys.insert(version, MasterKey::new(entry.secret.0)).is_some() {
-                return Err(format!("version {version} is there twice"));
-            }
-        }
-        if !keys.contains_key(&file.primary) {
-            return Err(format!("the primary version {} is not among the keys", file.primary));
-        }
-        Ok(Self { label, primary: file.primary, keys })
+        let KeyringFile { label, primary, keys, .. } = KeyringFile::read(text)?;
+        let label = label.parse().map_err(|e| format!("label: {e}"))?;
+        let keys = keys.into_iter().map(|entry| (entry.version, MasterKey::new(entry.secret.0))).collect();
+        Ok(Self { label, primary: primary.into_inner(), keys })
     }
 
     fn check_label(&self, label: &Label) -> Result<(), Error> {
@@ -205,8 +190,43 @@ fn context_bytes(label: &Label, context: &KeyContext) -> Vec<u8> {
 struct KeyringFile {
     format: u32,
     label: String,
-    primary: u32,
+    primary: Spanned<u32>,
     keys: Vec<KeyEntry>,
+}
+
+impl KeyringFile {
+    /// Reads the text of a file and holds it to every rule that there is. The reason of a refusal may quote what must not be shown.
+    fn read(text: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(text).map_err(|_| "not UTF-8")?;
+        // The parser's whole message quotes the line, and the line may hold a key.
+        let file: Self = toml::from_str(text).map_err(|e| {
+            let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            format!("line {line}: {}", e.message())
+        })?;
+        if file.format != FILE_FORMAT {
+            return Err(format!("format {} is not known here, only {FILE_FORMAT}", file.format));
+        }
+        file.label.parse::<Label>().map_err(|e| format!("label: {e}"))?;
+        let mut versions = BTreeSet::new();
+        for entry in &file.keys {
+            let version = entry.version;
+            OffsetDateTime::parse(&entry.created, &Rfc3339).map_err(|e| format!("created of version {version}: {e}"))?;
+            if version == 0 {
+                return Err("versions count from 1".into());
+            }
+            // A key of one repeated byte was never made by a random generator.
+            if entry.secret.0.iter().all(|b| *b == entry.secret.0[0]) {
+                return Err(format!("version {version} is no random key"));
+            }
+            if !versions.insert(version) {
+                return Err(format!("version {version} is there twice"));
+            }
+        }
+        if !versions.contains(file.primary.get_ref()) {
+            return Err(format!("the primary version {} is not among the keys", file.primary.get_ref()));
+        }
+        Ok(file)
+    }
 }
 
 #[derive(Deserialize)]
@@ -263,6 +283,12 @@ fn mask(reason: &str) -> String {
     masked
 }
 
+/// The moment, in seconds, as the file writes it.
+fn today() -> String {
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0).expect("zero is a nanosecond");
+    now.format(&Rfc3339).expect("today can be written in RFC 3339")
+}
+
 fn hex(bytes: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(data_encoding::HEXLOWER.encode(bytes))
 }
@@ -303,16 +329,7 @@ fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
 /// name exists, which a rename would replace.
 fn write_new(path: &Path, content: &[u8]) -> Result<(), KeyringError> {
     let io = |doing| move |source| KeyringError::Io { path: path.into(), doing, source };
-    let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else {
-        return Err(KeyringError::NotAFile(path.into()));
-    };
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    let mut nonce = [0; 8];
-    OsRandom.fill(&mut nonce).map_err(KeyringError::NoRandomness)?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}", *hex(&nonce)));
-    let temporary = dir.join(temporary);
+    let temporary = beside(path)?;
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(io("created"))?;
         file.write_all(content).and_then(|()| file.sync_all()).map_err(io("written"))?;
@@ -324,7 +341,22 @@ fn write_new(path: &Path, content: &[u8]) -> Result<(), KeyringError> {
     // The second name goes away whether or not the first one was made; if it was never made, there is nothing to remove.
     let _ = fs::remove_file(&temporary);
     written?;
-    File::open(dir).and_then(|d| d.sync_all()).map_err(io("synced to disk"))
+    File::open(folder_of(path)).and_then(|d| d.sync_all()).map_err(io("synced to disk"))
+}
+
+/// A name beside a file that nobody uses.
+fn beside(path: &Path) -> Result<PathBuf, KeyringError> {
+    let name = path.file_name().ok_or_else(|| KeyringError::NotAFile(path.into()))?;
+    let mut nonce = [0; 8];
+    OsRandom.fill(&mut nonce).map_err(KeyringError::NoRandomness)?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}", *hex(&nonce)));
+    Ok(folder_of(path).join(temporary))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

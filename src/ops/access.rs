@@ -81,6 +81,12 @@ impl AccessRules {
 }
 
 impl Gateway {
+    /// How the objects of a bucket are accessed, by the configuration.
+    #[must_use]
+    pub fn access_of(&self, bucket: &str) -> Access {
+        self.access.of(bucket)
+    }
+
     /// What an answer of the store to GetObject or HeadObject shows: a sealed object or, where the bucket allows it, a plaintext one. The
     /// one place that decides. A plaintext object must then pass [`Gateway::refuse_stripped`] before anything of it is shown.
     ///

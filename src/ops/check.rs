@@ -286,6 +286,11 @@ pub fn take_checksums(headers: &HeaderMap) -> Result<Vec<(ChecksumAlgorithm, Str
     Ok(found)
 }
 
+/// Whether a header holds a checksum of an algorithm that is known here.
+pub fn is_known_checksum(name: &str) -> bool {
+    is_value(name) && algorithm_of(name).is_some()
+}
+
 /// Whether a header of the family holds a checksum, and not something about one.
 fn is_value(name: &str) -> bool {
     name.starts_with(CHECKSUM_PREFIX)

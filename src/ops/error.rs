@@ -54,6 +54,9 @@ pub enum Error {
     Keys(#[from] keys::Error),
     #[error("store")]
     Backend(#[from] backend::Error),
+    /// Where an operator's command writes something else than objects.
+    #[error("the output cannot be written")]
+    Output(#[source] BoxError),
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -93,6 +96,11 @@ impl Error {
             Self::Body(cause) => body(cause),
             Self::Keys(cause) => key_failure(&cause),
             Self::Backend(cause) => store_failure(cause),
+            // No client's request writes anything but objects.
+            Self::Output(cause) => {
+                tracing::error!(cause = %chain(&*cause), "an output cannot be written");
+                S3Error::with_message(S3ErrorCode::InternalError, "We encountered an internal error. Please try again.")
+            }
             Self::Internal(text) => {
                 tracing::error!(text, "internal error");
                 S3Error::with_message(S3ErrorCode::InternalError, "We encountered an internal error. Please try again.")

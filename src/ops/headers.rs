@@ -203,6 +203,14 @@ pub fn for_client_plaintext(store: HeaderMap) -> HeaderMap {
     out
 }
 
+/// Whether a header of an answer is one that was stored beside the object's content and may go with it to another place: content headers,
+/// user metadata without the envelope, storage class, redirect.
+pub fn is_stored_content(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let named = copy::CONTENT.contains(&text) || matches!(text, "x-amz-storage-class" | "x-amz-website-redirect-location");
+    named || (text.starts_with(METADATA_PREFIX) && text != format::HEADER)
+}
+
 fn owned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
     (name.clone(), value.clone())
 }

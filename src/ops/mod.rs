@@ -28,6 +28,9 @@ mod protection;
 mod put_object;
 mod read_through;
 mod received;
+pub mod recover;
+mod release;
+mod reseal;
 mod rewrap;
 mod state;
 pub mod verify;
@@ -54,6 +57,8 @@ pub use footers::Footers;
 pub use multipart::Multipart;
 pub use nature::Nature;
 pub use received::{BodyFault, refusal_of};
+pub use release::{PlaintextBucket, Released, Stays};
+pub use reseal::{Left, OldVersion, Reseal, Resealed};
 pub use state::StatePlace;
 
 use crate::backend::S3Backend;

@@ -50,6 +50,7 @@ impl Error {
             | Self::Coded { .. }
             | Self::Upload(_)
             | Self::Reserved
+            | Self::Output(_)
             | Self::Internal(_) => Nature::Ours,
         }
     }

@@ -68,7 +68,7 @@ pub enum Found {
 }
 
 /// The whole object's length: the total of a Content-Range, otherwise the Content-Length.
-fn total_len(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn total_len(headers: &HeaderMap) -> Option<u64> {
     if let Some(range) = headers.get(CONTENT_RANGE) {
         return range.to_str().ok()?.rsplit_once('/')?.1.parse().ok();
     }

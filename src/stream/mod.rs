@@ -9,6 +9,7 @@ mod end;
 mod error;
 mod open;
 mod rechunk;
+mod salvage;
 mod seal;
 
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use futures::Stream;
 pub use end::{SpooledPart, seal_end};
 pub use error::{BoxError, Error};
 pub use open::{OpenedBody, open_object};
+pub use salvage::PartChunks;
 pub use seal::{FooterFacts, PlainCheck, SealOutcome, SealedBody, empty_marker, seal_object, seal_part, seal_record};
 
 /// Result of this room.

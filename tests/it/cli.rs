@@ -42,13 +42,37 @@ fn write(path: &Path, text: &str, mode: u32) {
 fn help_names_every_command_and_exit_code() {
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for word in ["serve", "check", "dev", "keygen", "store", "healthcheck", "example", "Exit codes"] {
+    for word in [
+        "serve",
+        "check",
+        "dev",
+        "keygen",
+        "keyring",
+        "recover",
+        "encrypt",
+        "reencrypt",
+        "decrypt",
+        "store",
+        "healthcheck",
+        "example",
+        "Exit codes",
+    ] {
         assert!(help.contains(word), "{word} in\n{help}");
     }
     for (command, flags) in [
         ("serve", &["--config <FILE>", "--listen", "--admin", "--log-format", "--log-level", "--set <SETTING=VALUE>"][..]),
         ("check", &["--config", "--set"]),
         ("dev", &["--listen", "--admin", "--data-dir", "--log-level", "CIPHERGATE_DEV_ACCESS_KEY"]),
+        (
+            "recover",
+            &["--out <FILE>", "--holes", "--plain-size", "--envelope", "--sealed-as", "--version-id", "--json", "Exit codes"],
+        ),
+        (
+            "encrypt",
+            &["--apply", "--delete-plaintext-versions", "--journal <FILE>", "--resume", "--report", "--json", "Exit codes"],
+        ),
+        ("reencrypt", &["--apply", "--journal", "--concurrency <N>", "--objects-per-sec", "Exit codes"]),
+        ("decrypt", &["--to <TARGET|DIR>", "--apply", "--journal", "--resume", "Exit codes"]),
         ("keygen", &["--out <FILE>", "--label <LABEL>"]),
         ("store", &["--listen", "--data-dir", "--fsync", "CIPHERGATE_DEV_SECRET_KEY"]),
         ("healthcheck", &["--admin", "--ready", "CIPHERGATE_ADMIN__ADDRESS"]),
@@ -135,6 +159,56 @@ fn keygen_makes_a_private_file_and_overwrites_none() {
     let other = folder.path().join("other");
     let (code, _, said) = run(&["keygen", "--out", other.to_str().expect("UTF-8"), "--label", "K 1"]);
     assert!(code == Some(2) && said.contains("--label") && !other.exists(), "{said}");
+}
+
+#[test]
+fn a_keyring_is_listed_and_rotated_without_a_secret_shown() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("keyring");
+    let file = path.to_str().expect("UTF-8");
+    assert_eq!(run(&["keygen", "--out", file, "--label", "k-1"]).0, Some(0));
+    let created = fs::read_to_string(&path).expect("read");
+    let created = created.split("created = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a date").to_owned();
+    let list = || run(&["keyring", "list", file]);
+    assert_eq!(
+        list(),
+        (Some(0), format!("label k-1\nversion 1  created {created}  primary: wraps new objects\n"), String::new())
+    );
+
+    let (code, added, error) = run(&["keyring", "rotate", file, "--no-primary"]);
+    assert_eq!(code, Some(0), "{error}");
+    for word in ["Added version 2", "Keep a copy", "Version 1 still wraps", "restart each", "--promote 2"] {
+        assert!(added.contains(word), "{word} in\n{added}");
+    }
+    let (code, promoted, error) = run(&["keyring", "rotate", file, "--promote", "2"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(promoted.contains("Version 2 wraps new objects from now on, in place of version 1"), "{promoted}");
+    assert!(run(&["keyring", "rotate", file, "--promote", "2"]).1.contains("nothing has changed"));
+    let (code, json, _) = run(&["keyring", "rotate", file, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((code, &json), (Some(0), &serde_json::json!({"added": 3, "primary_before": 2, "primary": 3})));
+    let (_, json, _) = run(&["keyring", "list", file, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let primaries: Vec<_> =
+        json["versions"].as_array().expect("a list").iter().map(|version| version["primary"] == true).collect();
+    assert_eq!((primaries, &json["primary"], &json["label"]), (vec![false, false, true], &3.into(), &"k-1".into()));
+
+    let text = fs::read_to_string(&path).expect("read");
+    assert_eq!(mode(&path), 0o600);
+    let shown = [added, promoted, json.to_string(), list().1].concat();
+    for secret in text.lines().filter_map(|line| line.strip_prefix("secret = \"")) {
+        assert!(!shown.contains(secret.trim_end_matches('"')));
+    }
+    for (args, code, word) in [
+        (&["keyring", "rotate", file, "--promote", "9"][..], 1, "no version 9"),
+        (&["keyring", "rotate", file, "--promote", "1", "--no-primary"], 2, "cannot be used with"),
+        (&["keyring", "list", "/nowhere/keyring"], 1, "does not exist"),
+        (&["keyring"], 2, "list"),
+    ] {
+        let (got, _, said) = run(args);
+        assert!(got == Some(code) && said.contains(word), "{args:?}: {got:?} {said}");
+    }
+    assert_eq!(fs::read_to_string(&path).expect("read"), text);
 }
 
 #[test]

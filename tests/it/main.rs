@@ -2,6 +2,7 @@
 
 mod cli;
 mod copy;
+mod decrypt;
 mod deploy;
 mod faults;
 mod front;
@@ -18,5 +19,7 @@ mod operator;
 mod parts;
 mod planted;
 mod provider_contract;
+mod recover;
+mod reseal;
 mod sse;
 mod store;

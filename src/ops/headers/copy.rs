@@ -23,7 +23,7 @@ const SOURCE_IF_NONE_MATCH: &str = "x-amz-copy-source-if-none-match";
 const SOURCE_IF_MODIFIED_SINCE: &str = "x-amz-copy-source-if-modified-since";
 const SOURCE_IF_UNMODIFIED_SINCE: &str = "x-amz-copy-source-if-unmodified-since";
 /// What describes the content of an object, apart from user metadata.
-const CONTENT: [&str; 6] =
+pub(super) const CONTENT: [&str; 6] =
     ["cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"];
 /// What may change when an object is copied onto itself.
 const CHANGES: [&str; 3] = ["x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-checksum-algorithm"];
