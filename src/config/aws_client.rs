@@ -6,12 +6,7 @@ use super::{AwsClient, Key, KeySource, raw};
 
 /// The rule of a bucket whose objects get keys by `label`; `None` where such objects are not read.
 pub(super) fn aws_client(bucket: &raw::Bucket, label: Option<&Label>, keys: &[Key], p: &mut Problems) -> Option<AwsClient> {
-    let is_read = bucket.aws_client.value == Some(AwsClientUse::Read);
-    if !is_read {
-        if bucket.aws_client_key.is_given() {
-            let advice = "set aws_client = \"read\", or remove it";
-            bucket.aws_client_key.refuse(p, "objects of AWS's encryption client are not read here", advice);
-        }
+    if bucket.aws_client.value != Some(AwsClientUse::Read) {
         return None;
     }
     if bucket.access.value == Some(Access::Plaintext) {

@@ -426,7 +426,7 @@ fn objects_of_awss_client_are_read_with_a_kms_key_alone() {
     let with = |bucket: &str| folder.load(&format!("{LEAST}{kms}[buckets.old]\n{bucket}\n"));
     let rule = |bucket: &str| with(bucket).unwrap().rule("old").unwrap().aws_client;
     assert_eq!(rule(""), None);
-    assert_eq!(rule("aws_client = \"off\""), None);
+    assert_eq!(rule("aws_client = \"off\"\naws_client_key = \"kms\""), None);
     let read = rule("aws_client = \"read\"\naws_client_key = \"kms\"\naws_client_bytes_max = 5").unwrap();
     assert_eq!((read.key.as_str(), read.bytes_max), ("kms", 5));
     let read = rule("aws_client = \"read\"\nkey = \"kms\"\naccess = \"read-through\"").unwrap();
@@ -434,7 +434,6 @@ fn objects_of_awss_client_are_read_with_a_kms_key_alone() {
     for (wrong, told) in [
         ("aws_client = \"read\"", "`main` is a keyring"),
         ("aws_client = \"read\"\naws_client_key = \"none\"", "no key with the label `none`"),
-        ("aws_client_key = \"kms\"", "are not read here"),
         ("aws_client = \"read\"\naccess = \"plaintext\"", "nothing is opened"),
         ("aws_client = \"write\"", "aws_client"),
     ] {
