@@ -74,6 +74,6 @@ fn rule(key: &config::Label, suite: config::Suite, mode: config::KeyMode, hash_k
 }
 
 /// The configuration's labels obey the format's rule; both rooms check it, neither knows the other.
-fn label(label: &config::Label) -> Label {
+pub(super) fn label(label: &config::Label) -> Label {
     Label::new(label.as_str()).expect("a configured label has 1 to 32 of a-z, 0-9 and -")
 }

@@ -24,7 +24,7 @@ use crate::http::tls::{self, TlsError};
 use crate::keys::{self, Keys, RuleError};
 use crate::observe::metrics as names;
 use crate::ops::multipart::LARGE_PLAIN_MAX;
-use crate::ops::{Access, AccessRules, Footers, Gateway, Multipart, StatePlace};
+use crate::ops::{Access, AccessRules, AwsClientRule, AwsClients, Footers, Gateway, Multipart, StatePlace};
 
 pub use store_side::StoreSide;
 
@@ -215,12 +215,13 @@ impl App {
         let cors = CorsCache::default();
         let footers = Arc::new(Footers::new(FOOTER_BYTES_MAX));
         let access = Arc::new(access_rules(&self.config));
+        let aws_clients = Arc::new(aws_clients(&self.config));
         let (store, keys) = (self.store.clone(), self.keys.clone());
         let state = self.state();
         let multipart = Arc::new(Multipart::new(state.clone(), self.config.multipart.put_bytes_max));
         Ok(move || {
             let ops = Gateway::new(store.backend(), keys.clone(), footers.clone());
-            let ops = ops.with_multipart(multipart.clone()).with_access(access.clone());
+            let ops = ops.with_multipart(multipart.clone()).with_access(access.clone()).with_aws_clients(aws_clients.clone());
             s3_service(FrontParts {
                 ops,
                 identities: identities.clone(),
@@ -244,6 +245,13 @@ fn access_rules(config: &Config) -> AccessRules {
             config::Access::Plaintext => Access::Plaintext,
         };
         (name.to_string(), access)
+    }))
+}
+
+fn aws_clients(config: &Config) -> AwsClients {
+    AwsClients::new(config.buckets.iter().filter_map(|(name, bucket)| {
+        let rule = bucket.aws_client.as_ref()?;
+        Some((name.to_string(), AwsClientRule { label: key_side::label(&rule.key), bytes_max: rule.bytes_max }))
     }))
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::aws_client::aws_client;
 use super::problem::{Origin, Problems};
 use super::secret::{FileError, Secret, check_private_file, open_file};
 use super::setting::{Setting, Shown};
@@ -25,7 +26,7 @@ pub(super) fn config(raw: raw::Raw, mut shown: Vec<Shown>, mut problems: Problem
     let backend = backend(raw.backend, p);
     let (keys, labels) = keys(raw.keys, p);
     let (default_rule, key_cache) = encryption(raw.encryption, &labels, p);
-    let buckets = buckets(raw.buckets, default_rule.as_ref(), &labels, p);
+    let buckets = buckets(raw.buckets, default_rule.as_ref(), keys.as_deref().unwrap_or_default(), &labels, p);
     let multipart = multipart(raw.multipart, p);
     let clients = clients(raw.clients, raw.top.clients_file, &mut shown, p);
     let log = raw.log.format.value.zip(raw.log.level.value).map(|(format, level)| Log { format, level });
@@ -306,6 +307,7 @@ fn encryption(raw: raw::Encryption, labels: &Distinct<Label>, p: &mut Problems) 
 fn buckets(
     raw: BTreeMap<String, raw::Bucket>,
     default: Option<&DefaultRule>,
+    keys: &[Key],
     labels: &Distinct<Label>,
     p: &mut Problems,
 ) -> Option<BTreeMap<BucketName, Rule>> {
@@ -313,6 +315,8 @@ fn buckets(
     let mut members: BTreeMap<Scope, Vec<Member>> = BTreeMap::new();
     for (name, bucket) in raw {
         refuse_unknown_label(&bucket.key, labels, p);
+        refuse_unknown_label(&bucket.aws_client_key, labels, p);
+        let aws_client = aws_client(&bucket, bucket.key.value.as_ref().or(default.map(|default| &default.key)), keys, p);
         let name: BucketName = match name.parse() {
             Ok(name) => name,
             Err(what) => {
@@ -339,6 +343,7 @@ fn buckets(
                 hash_key_names: bucket.hash_key_names.value.unwrap_or(rule.hash_key_names),
                 share_scope: bucket.share_scope.value.unwrap_or(false),
                 access: bucket.access.value.unwrap_or(rule.access),
+                aws_client,
                 ..rule
             }
         });

@@ -5,6 +5,7 @@
 //!
 //! This room knows no other room; `app` translates. It never prints a secret, and it never makes up a key or a client.
 
+mod aws_client;
 mod check;
 mod problem;
 mod raw;
@@ -167,6 +168,17 @@ pub struct Rule {
     pub hash_key_names: bool,
     /// What the bucket may hold besides sealed objects.
     pub access: Access,
+    /// How objects of AWS's own encryption client are read, if they are.
+    pub aws_client: Option<AwsClient>,
+}
+
+/// How objects that AWS's own encryption client wrote are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsClient {
+    /// Always the label of a KMS key of [`Config::keys`].
+    pub key: Label,
+    /// The longest one, in plaintext bytes.
+    pub bytes_max: u64,
 }
 
 /// The rule of a bucket that is not named, but for its scope, which is the bucket's name.
@@ -181,7 +193,7 @@ pub struct DefaultRule {
 impl DefaultRule {
     fn with_scope(&self, scope: Scope) -> Rule {
         let Self { key, suite, mode, hash_key_names } = self.clone();
-        Rule { scope, share_scope: false, key, suite, mode, hash_key_names, access: Access::Encrypted }
+        Rule { scope, share_scope: false, key, suite, mode, hash_key_names, access: Access::Encrypted, aws_client: None }
     }
 }
 

@@ -234,6 +234,16 @@ section! {
         /// a sealed one. Whoever can write to the bucket at the store can put plaintext under any name: for the time of a migration.
         /// "plaintext": nothing is sealed, opened or marked; every request for the bucket is passed on as it is, signed anew.
         access: Access, Default = r#""encrypted""#;
+        /// What becomes of objects that AWS's own S3 Encryption Client wrote. "off": they are refused, or are plaintext where access says so.
+        /// "read": those of its formats V2 and V3 with a KMS key are opened for reads and copies, with the header x-ciphergate-aws-client on the
+        /// answer (docs/AWS_ENCRYPTION_CLIENT.md). Its format binds neither bucket nor name, so whoever can write to the bucket at the store can
+        /// exchange such objects; and a listing asks the store for every object in it. For the time of a migration.
+        aws_client: AwsClientUse, Default = r#""off""#;
+        /// Label of the KMS key that AWS's client used, where that is not the key of the bucket. No other key is ever tried.
+        aws_client_key: Label, Optional = r#""main""#;
+        /// The longest object of AWS's client that is opened, in plaintext bytes. Each is held in memory until it is verified as a whole; all of
+        /// them together get 256 MiB.
+        aws_client_bytes_max: Whole<1, 268_435_440>, Default = "67108864";
     }
 }
 

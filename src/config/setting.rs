@@ -26,6 +26,7 @@ impl Value for SocketAddr {}
 impl Value for Suite {}
 impl Value for KeyMode {}
 impl Value for Access {}
+impl Value for AwsClientUse {}
 impl Value for KeyKind {}
 impl Value for LogFormat {}
 impl Value for UploadChecksum {}

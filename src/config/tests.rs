@@ -419,6 +419,30 @@ fn the_access_of_a_bucket_is_encrypted_unless_it_says_otherwise() {
 }
 
 #[test]
+fn objects_of_awss_client_are_read_with_a_kms_key_alone() {
+    let folder = Folder::new();
+    let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    let kms = format!("[[keys]]\nlabel = \"kms\"\nkind = \"kms\"\nkey_arn = \"{arn}\"\n");
+    let with = |bucket: &str| folder.load(&format!("{LEAST}{kms}[buckets.old]\n{bucket}\n"));
+    let rule = |bucket: &str| with(bucket).unwrap().rule("old").unwrap().aws_client;
+    assert_eq!(rule(""), None);
+    assert_eq!(rule("aws_client = \"off\"\naws_client_key = \"kms\""), None);
+    let read = rule("aws_client = \"read\"\naws_client_key = \"kms\"\naws_client_bytes_max = 5").unwrap();
+    assert_eq!((read.key.as_str(), read.bytes_max), ("kms", 5));
+    let read = rule("aws_client = \"read\"\nkey = \"kms\"\naccess = \"read-through\"").unwrap();
+    assert_eq!((read.key.as_str(), read.bytes_max), ("kms", 64 << 20));
+    for (wrong, told) in [
+        ("aws_client = \"read\"", "`main` is a keyring"),
+        ("aws_client = \"read\"\naws_client_key = \"none\"", "no key with the label `none`"),
+        ("aws_client = \"read\"\naccess = \"plaintext\"", "nothing is opened"),
+        ("aws_client = \"write\"", "aws_client"),
+    ] {
+        let mistakes = folder.mistakes(&format!("{LEAST}{kms}[buckets.old]\n{wrong}\n"));
+        assert!(mistakes.len() == 1 && mistakes[0].contains(told), "{wrong}: {mistakes:?}");
+    }
+}
+
+#[test]
 fn backends() {
     let folder = Folder::new();
     folder.write("backend.secret", "s3cret", 0o600);

@@ -104,6 +104,11 @@ words! {
 }
 
 words! {
+    /// What becomes of objects that AWS's own S3 Encryption Client wrote.
+    AwsClientUse { Off = "off", Read = "read" }
+}
+
+words! {
     /// Where a key lives.
     KeyKind { Kms = "kms", Keyring = "keyring" }
 }

@@ -4,6 +4,7 @@
 //! random source (randomness is always an argument, so test vectors are exact), never logs, and knows nothing of S3.
 //! Every key type wipes itself on drop, cannot be cloned or compared, and prints no byte of itself.
 
+mod aws_client;
 mod derive;
 mod error;
 mod key;
@@ -12,6 +13,7 @@ mod open;
 mod seal;
 mod suite;
 
+pub use aws_client::{AwsSeal, COMMITTED_LEN};
 pub use derive::{ObjectKeys, WrapKey};
 pub use error::Error;
 pub use key::{DataKey, FreshInput, KeyEncryptionKey};

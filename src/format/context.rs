@@ -40,6 +40,11 @@ impl KeyContext {
         if flags.shared { Self::for_scope(scope) } else { Self::for_object(scope, key, flags.hashed_context) }
     }
 
+    /// A context of other people's making.
+    pub fn of_pairs(pairs: BTreeMap<String, String>) -> Self {
+        Self { pairs }
+    }
+
     /// The names and values, sorted by name.
     pub fn pairs(&self) -> &BTreeMap<String, String> {
         &self.pairs

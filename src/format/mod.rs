@@ -3,6 +3,7 @@
 //! Pure functions between bytes and values. Every parser is strict: it takes any input, never panics, checks before it allocates, and
 //! accepts exactly what its writer produces. This room knows no HTTP, no store and no clock; header names are plain strings.
 
+mod aws_client;
 mod checksum;
 mod context;
 mod envelope;
@@ -14,6 +15,7 @@ mod plan;
 mod read;
 mod salvage;
 
+pub use aws_client::{AwsClaim, AwsFormat, AwsObject, AwsRefusal, Fields, INSTRUCTION_SUFFIX, is_of_client};
 pub use checksum::{ChecksumAlgorithm, ChecksumBytes, ChecksumKind, ObjectChecksum};
 pub use context::{KeyContext, cache_key};
 pub use envelope::{Envelope, EnvelopeFlags, HEADER, Label, Layout, METADATA_NAME, WrapInput};

@@ -236,6 +236,19 @@ impl Keys {
         self.unwrapped.get(name, load).await
     }
 
+    /// A key that other people's program had wrapped by a configured key, in a context of its own. The label comes from the configuration,
+    /// and that context never is one of ours (FORMAT section 4), so no key of an object of ours comes out.
+    pub async fn unwrap_foreign(&self, label: &Label, context: &KeyContext, blob: &[u8]) -> Result<Arc<KeyEncryptionKey>, Error> {
+        let provider = self.provider(label)?;
+        super::check_blob_len(label, blob)?;
+        let load = || async {
+            self.counters.unwrap_calls.fetch_add(1, Ordering::Relaxed);
+            let outcome = provider.unwrap(label, context, blob).await;
+            outcome.inspect_err(|_| self.counters.failed())
+        };
+        self.unwrapped.get(cache_key(label, context, blob), load).await
+    }
+
     /// One round trip with every key that new objects may get, in the context of the first bucket that uses it. Keys that only
     /// read cannot be proved without an object and are not tried.
     pub async fn prove(&self) -> Vec<Proof> {

@@ -35,6 +35,10 @@ pub(super) enum Kind {
     Plaintext,
     /// Nor does it end like a sealed object.
     PlaintextToTheEnd,
+    /// AWS's own encryption client wrote it, and the bucket's rule reads that.
+    AwsClient {
+        plain_len: u64,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -88,7 +92,7 @@ impl Gateway {
     }
 
     /// What an answer of the store to GetObject or HeadObject shows: a sealed object or, where the bucket allows it, a plaintext one. The
-    /// one place that decides. A plaintext object must then pass [`Gateway::refuse_stripped`] before anything of it is shown.
+    /// one place that decides; [`Gateway::recognise`] alone knows of more. A plaintext object must then pass [`Gateway::refuse_stripped`] before anything of it is shown.
     ///
     /// # Errors
     /// `Integrity` for what the bucket may not hold. An envelope that is there but bad never makes a plaintext object, unless the bucket is
@@ -129,7 +133,7 @@ mod tests {
     fn only_the_bucket_makes_a_plaintext_object() {
         let is_plain = |access, envelope| match find(access, &answer(envelope)) {
             Ok(Found::Plain(plain)) => Some(plain.len == 240),
-            Ok(Found::Sealed(_)) => panic!("no envelope here is good"),
+            Ok(Found::Sealed(_) | Found::AwsClient(_)) => panic!("no envelope here is good"),
             Err(Error::Integrity(_)) => None,
             Err(other) => panic!("{other}"),
         };

@@ -93,13 +93,14 @@ impl Gateway {
                 }
                 (stored.plain_len.get(), headers::for_client(answer))
             }
-            Found::Plain(_) if own.is_some() => return Err(keys::Error::CustomerKeySuperfluous.into()),
+            Found::Plain(_) | Found::AwsClient(_) if own.is_some() => return Err(keys::Error::CustomerKeySuperfluous.into()),
             Found::Plain(plain) => {
                 if asked.checksum {
                     output.checksum = checksum_of(self.plain_checksum(select(guards.clone()), plain).await?);
                 }
                 (plain.len, headers::for_client_plaintext(answer))
             }
+            Found::AwsClient(stored) => (stored.plain_len, stored.show(answer)),
         };
         if asked.size {
             output.object_size = Some(i64::try_from(len).map_err(|_| Error::Internal("length does not fit"))?);
@@ -115,7 +116,8 @@ impl Gateway {
 
 /// The headers of an answer that is about an object and does not carry it.
 fn kept(shown: &HeaderMap) -> HeaderMap {
-    let names = ["x-amz-version-id", "x-amz-delete-marker", "x-amz-request-charged", headers::PLAINTEXT_MARK];
+    let names =
+        ["x-amz-version-id", "x-amz-delete-marker", "x-amz-request-charged", headers::PLAINTEXT_MARK, headers::AWS_CLIENT_MARK];
     shown.iter().filter(|(name, _)| names.contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 

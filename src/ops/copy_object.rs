@@ -1,7 +1,8 @@
 //! CopyObject: the store copies the sealed bytes, and the copy gets an envelope of its own (FORMAT section 13).
 //!
 //! The data key is unwrapped at the source's place and wrapped again at the copy's, so no byte of the object passes here. Two kinds of
-//! copy do pass, sealed anew under a new data key: those that ask for a checksum which the source does not have, and those of plaintext.
+//! copy do pass, sealed anew under a new data key: those that ask for a checksum which the source does not have, and those of plaintext or
+//! of what AWS's own encryption client wrote.
 //!
 //! The source is pinned by version and ETag from the HEAD that decided everything to the copy itself. When it changes in between, the
 //! copy starts over.
@@ -108,8 +109,13 @@ impl Job<'_> {
         }
         let stored = match &source.found {
             Found::Sealed(stored) => stored,
-            Found::Plain(_) if self.opener.is_some() => return Err(keys::Error::CustomerKeySuperfluous.into()),
+            Found::Plain(_) | Found::AwsClient(_) if self.opener.is_some() => {
+                return Err(keys::Error::CustomerKeySuperfluous.into());
+            }
             Found::Plain(plain) => return self.seal_anew(source, guards, onto_itself, self.algorithm, plain.len).await,
+            Found::AwsClient(found) => {
+                return self.seal_anew(source, guards, onto_itself, self.algorithm, found.plain_len).await;
+            }
         };
         let mut checksum = Checksum::new();
         if let Some(algorithm) = self.algorithm {

@@ -20,7 +20,7 @@ impl Gateway {
     pub(super) async fn delete_one(&self, req: S3Request<DeleteObjectInput>) -> Result<S3Response<DeleteObjectOutput>, Error> {
         let mut sent = headers::for_read(&req.headers, &req.extensions)?;
         if let Some(size) = req.input.if_match_size {
-            sent.insert(IF_MATCH_SIZE, HeaderValue::from(sealed_size(self.access.of(&req.input.bucket), size)?));
+            sent.insert(IF_MATCH_SIZE, HeaderValue::from(sealed_size(self.sizes_of(&req.input.bucket), size)?));
         }
         let object = ObjectName { bucket: req.input.bucket, key: req.input.key };
         let select = Select { object, version_id: req.input.version_id, headers: sent, range: None };
@@ -46,7 +46,7 @@ impl Gateway {
                 });
                 continue;
             }
-            let access = self.access.of(&req.input.bucket);
+            let access = self.sizes_of(&req.input.bucket);
             objects.push(DeleteOne {
                 key: line.key,
                 version_id: line.version_id,
@@ -92,6 +92,16 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// The access of a bucket as far as sizes go: objects of AWS's own encryption client have others, like plaintext.
+    fn sizes_of(&self, bucket: &str) -> Access {
+        match self.access.of(bucket) {
+            Access::Encrypted if self.aws_clients.of(bucket).is_some() => Access::ReadThrough,
+            access => access,
+        }
+    }
+}
+
 /// The stored size of an object that has this plaintext size. All sealed objects of one plaintext size have one stored size.
 ///
 /// # Errors
@@ -104,7 +114,7 @@ fn sealed_size(access: Access, plain: i64) -> Result<u64, Error> {
             .map(|plain| plain.sealed().get())
             .ok_or(Error::InvalidArgument("The size is not one that an object can have")),
         Access::ReadThrough | Access::Plaintext => {
-            Err(Error::NotImplemented("Deleting by size is not implemented in a bucket that may hold plaintext"))
+            Err(Error::NotImplemented("Deleting by size is not implemented in a bucket that may hold objects of other writers"))
         }
     }
 }

@@ -177,10 +177,11 @@ impl<'a> Read<'a> {
 impl Read<'_> {
     pub(super) async fn run(&self) -> Result<Opened, Error> {
         let (headers, body) = self.ask().await?;
-        match self.gateway.found(&self.object.bucket, &headers)? {
-            Found::Plain(_) if self.own.is_some() => Err(keys::Error::CustomerKeySuperfluous.into()),
+        match self.gateway.recognise(&self.object, &self.guards, &headers).await? {
+            Found::Plain(_) | Found::AwsClient(_) if self.own.is_some() => Err(keys::Error::CustomerKeySuperfluous.into()),
             Found::Sealed(stored) => self.open(headers, body, &stored).await,
             Found::Plain(plain) => self.pass_on(headers, body, &plain).await,
+            Found::AwsClient(stored) => self.open_aws(headers, body, &stored).await,
         }
     }
 

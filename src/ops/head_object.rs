@@ -24,7 +24,7 @@ impl Gateway {
         let select = |headers| Select { object: object.clone(), version_id: version_id.clone(), headers, range: None };
 
         let answer = self.backend.head_object(select(headers::for_read(&req.headers, &req.extensions)?)).await?.headers;
-        let found = self.found(&object.bucket, &answer)?;
+        let found = self.recognise(&object, &guards, &answer).await?;
         if let Found::Plain(plain) = &found {
             self.refuse_stripped(select(guards.clone()), plain).await?;
         }
@@ -55,7 +55,7 @@ impl Gateway {
                 };
                 (shown, checksum, part, stored.plain_len.get())
             }
-            Found::Plain(_) if own.is_some() => return Err(keys::Error::CustomerKeySuperfluous.into()),
+            Found::Plain(_) | Found::AwsClient(_) if own.is_some() => return Err(keys::Error::CustomerKeySuperfluous.into()),
             Found::Plain(plain) => {
                 let checksum = match checksum_wanted && wanted == Wanted::Whole {
                     true => self.plain_checksum(select(guards.clone()), plain).await?,
@@ -66,6 +66,10 @@ impl Gateway {
                     None => None,
                 };
                 (headers::for_client_plaintext(answer), checksum, part, plain.len)
+            }
+            Found::AwsClient(stored) => {
+                let part = part.map(|number| Part::of_bytes(number, stored.plain_len)).transpose()?;
+                (stored.show(answer), Vec::new(), part, stored.plain_len)
             }
         };
         let range = match &part {
@@ -109,13 +113,18 @@ impl Gateway {
     /// asked. The one function for those who only want to know, the sources of copies among them.
     ///
     /// # Errors
-    /// As [`Gateway::found`] and [`Gateway::refuse_stripped`].
+    /// As [`Gateway::recognise`] and [`Gateway::refuse_stripped`].
     pub(super) async fn look(&self, select: Select, guards: &HeaderMap) -> Result<(HeaderMap, Found), Error> {
         let (object, version_id) = (select.object.clone(), select.version_id.clone());
-        let answer = self.head_with_words(select).await?;
-        let found = self.found(&object.bucket, &answer)?;
-        if let Found::Plain(plain) = &found {
-            self.refuse_stripped(Select { object, version_id, headers: guards.clone(), range: None }, plain).await?;
+        let mut answer = self.head_with_words(select).await?;
+        let found = self.recognise(&object, guards, &answer).await?;
+        match &found {
+            Found::Plain(plain) => {
+                self.refuse_stripped(Select { object, version_id, headers: guards.clone(), range: None }, plain).await?;
+            }
+            // Whoever looks wants the plaintext, and to that the client's fields do not belong.
+            Found::AwsClient(_) => headers::drop_aws_fields(&mut answer),
+            Found::Sealed(_) => {}
         }
         Ok((answer, found))
     }

@@ -18,7 +18,7 @@ use crate::observe::request::RequestRecord;
 /// S3's limit for user metadata: names without their prefix plus values, in bytes.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
 const METADATA_BYTES_MAX: usize = 2048;
-const METADATA_PREFIX: &str = "x-amz-meta-";
+pub const METADATA_PREFIX: &str = "x-amz-meta-";
 const EXPECTED_BUCKET_OWNER: &str = "x-amz-expected-bucket-owner";
 const REQUEST_PAYER: &str = "x-amz-request-payer";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,6 +28,8 @@ const SSE: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
 const SSE_KMS: HeaderValue = HeaderValue::from_static("aws:kms");
 /// Says on an answer that the object lies unencrypted in the store.
 pub const PLAINTEXT_MARK: &str = "x-ciphergate-plaintext";
+/// Says on an answer that the object was opened as AWS's own encryption client sealed it, and in which of its formats.
+pub const AWS_CLIENT_MARK: &str = "x-ciphergate-aws-client";
 /// S3's own default when a client names no type; the SDK's would be another one.
 const DEFAULT_CONTENT_TYPE: HeaderValue = HeaderValue::from_static("binary/octet-stream");
 
@@ -209,6 +211,23 @@ pub fn is_stored_content(name: &HeaderName) -> bool {
     let text = name.as_str();
     let named = copy::CONTENT.contains(&text) || matches!(text, "x-amz-storage-class" | "x-amz-website-redirect-location");
     named || (text.starts_with(METADATA_PREFIX) && text != format::HEADER)
+}
+
+/// The answer to a read of an object of AWS's own encryption client: marked with its format, and without the client's fields.
+pub fn for_client_of_aws(store: HeaderMap, format: &'static str) -> HeaderMap {
+    let mut out = for_client(store);
+    drop_aws_fields(&mut out);
+    out.insert(HeaderName::from_static(AWS_CLIENT_MARK), HeaderValue::from_static(format));
+    out
+}
+
+/// Takes out what AWS's own encryption client says of an object beside it.
+pub fn drop_aws_fields(headers: &mut HeaderMap) {
+    let is_field = |name: &HeaderName| name.as_str().strip_prefix(METADATA_PREFIX).is_some_and(format::is_of_client);
+    let fields: Vec<HeaderName> = headers.keys().filter(|name| is_field(name)).cloned().collect();
+    for name in fields {
+        headers.remove(name);
+    }
 }
 
 fn owned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {

@@ -7,6 +7,7 @@
 mod access;
 pub mod at_rest;
 mod attributes;
+mod aws_client;
 mod buckets;
 mod check;
 mod copy_object;
@@ -51,6 +52,7 @@ use s3s::dto::{
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 pub use access::{Access, AccessRules};
+pub use aws_client::{AwsClientRule, AwsClients, BYTES_AT_ONCE};
 pub use check::{trailer_value_len, verify_document};
 pub use error::{Error, chain};
 pub use footers::Footers;
@@ -75,12 +77,13 @@ pub struct Gateway {
     footers: Arc<Footers>,
     multipart: Arc<Multipart>,
     access: Arc<AccessRules>,
+    aws_clients: Arc<AwsClients>,
 }
 
 impl Gateway {
     /// Every bucket is [`Access::Encrypted`].
     pub fn new(backend: S3Backend, keys: Arc<Keys>, footers: Arc<Footers>) -> Self {
-        Self { backend, keys, footers, multipart: Arc::default(), access: Arc::default() }
+        Self { backend, keys, footers, multipart: Arc::default(), access: Arc::default(), aws_clients: Arc::default() }
     }
 
     /// With the settings and the memory of uploads in parts that all workers share.
@@ -94,6 +97,13 @@ impl Gateway {
     #[must_use]
     pub fn with_access(mut self, access: Arc<AccessRules>) -> Self {
         self.access = access;
+        self
+    }
+
+    /// The same with buckets in which objects of AWS's own encryption client are read.
+    #[must_use]
+    pub fn with_aws_clients(mut self, aws_clients: Arc<AwsClients>) -> Self {
+        self.aws_clients = aws_clients;
         self
     }
 }

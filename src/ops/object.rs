@@ -4,6 +4,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use http::{HeaderMap, HeaderValue};
 
 use super::Error;
+use super::aws_client::AwsStored;
 use super::protection::Opener;
 use crate::backend::ObjectName;
 use crate::format::{self, Envelope, PlainLen, SealedLen};
@@ -65,6 +66,8 @@ pub enum Found {
     Sealed(Stored),
     /// Only in a bucket that may hold such objects.
     Plain(Unsealed),
+    /// Only in a bucket whose rule reads such objects.
+    AwsClient(AwsStored),
 }
 
 /// The whole object's length: the total of a Content-Range, otherwise the Content-Length.

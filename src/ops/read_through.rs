@@ -241,14 +241,16 @@ impl Gateway {
         let Some(stored) = entry.stored_size else { return Ok(Shown { size: None, is_plaintext: false }) };
         let as_sealed = Shown { size: Some(plain_size(stored)), is_plaintext: false };
         let as_plaintext = Shown { size: Some(stored), is_plaintext: true };
+        let is_settled = self.aws_clients.of(bucket).is_none();
         match self.access.of(bucket) {
             // A size that no sealed object has is shown as it is (FORMAT section 8).
-            Access::Encrypted => Ok(as_sealed),
+            Access::Encrypted if is_settled => Ok(as_sealed),
             Access::Plaintext => Ok(as_plaintext),
-            Access::ReadThrough if !u64::try_from(stored).is_ok_and(is_doubtful) => Ok(as_plaintext),
-            Access::ReadThrough => Ok(match self.kind(bucket, guards, entry).await? {
+            Access::ReadThrough if is_settled && !u64::try_from(stored).is_ok_and(is_doubtful) => Ok(as_plaintext),
+            Access::Encrypted | Access::ReadThrough => Ok(match self.kind(bucket, guards, entry).await? {
                 Kind::Sealed => as_sealed,
                 Kind::Plaintext | Kind::PlaintextToTheEnd => as_plaintext,
+                Kind::AwsClient { plain_len } => Shown { size: i64::try_from(plain_len).ok(), is_plaintext: false },
             }),
         }
     }
@@ -262,14 +264,25 @@ impl Gateway {
             return Ok(kind);
         }
         let object = ObjectName { bucket: bucket.to_owned(), key: key.clone() };
-        let answer = match self.backend.head_object(Select { object, version_id, headers: guards.clone(), range: None }).await {
+        let select = Select { object: object.clone(), version_id, headers: guards.clone(), range: None };
+        let answer = match self.backend.head_object(select).await {
             Ok(answer) => answer,
             // Gone since the page was made.
             Err(backend::Error::Refused(refusal)) if matches!(refusal.status, 404 | 405) => return Ok(Kind::Sealed),
             Err(error) => return Err(error.into()),
         };
         // Only the presence counts here: what has an envelope is never plaintext, and a read tells whether it is a good one.
-        let kind = if answer.headers.contains_key(format::HEADER) { Kind::Sealed } else { Kind::Plaintext };
+        let kind = match self.aws_object(&object, guards, &answer.headers).await {
+            _ if answer.headers.contains_key(format::HEADER) => Kind::Sealed,
+            Ok(Some(stored)) => Kind::AwsClient { plain_len: stored.plain_len },
+            // What cannot be read has the size it has.
+            Ok(None) | Err(Error::Integrity(_) | Error::NotImplemented(_)) => Kind::Plaintext,
+            Err(error) => return Err(error),
+        };
+        if kind == Kind::Plaintext && self.aws_clients.of(bucket).is_some() {
+            // Its instruction file may be on its way.
+            return Ok(kind);
+        }
         // Of another version than the page's nothing was learned.
         let seen = answer.headers.get(http::header::ETAG).map(|seen| String::from_utf8_lossy(seen.as_bytes()).into_owned());
         if let (Some(etag), Some(seen)) = (etag, seen)

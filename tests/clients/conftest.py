@@ -9,9 +9,11 @@ from botocore.exceptions import ClientError
 
 from kit import differs
 from kit.data import MARKER
+from kit.reader import READER
 from kit.site import STATE, Sites, direct
 from kit.sizes import sealed_len, plain_len
 
+BUCKETS_OF_A_WHOLE_RUN = 50  # about; a run that made as many must have left objects to open
 BACKENDS = os.environ.get("CIPHERGATE_TEST_BACKENDS", "localstack,embedded").split(",")
 
 
@@ -39,6 +41,7 @@ def sites(tmp_path_factory):
     yield sites
     dead, logs = sites.dead(), sites.logs()
     sites.stop()
+    assert READER.opened or READER.buckets < BUCKETS_OF_A_WHOLE_RUN, "tools/cg1.py opened nothing"
     assert not dead, f"ended during the run: {dead}\n{logs}"
 
 
@@ -68,6 +71,7 @@ def fresh_bucket(site):
         yield name
         if not direct():
             assert_sealed(site, name)
+            READER.check(site, name)
     finally:
         empty_and_remove(site, name)
 
@@ -116,6 +120,11 @@ def empty_and_remove(site, bucket):
         for key in site.everything(bucket):
             site.backend.delete_object(Bucket=bucket, Key=key)
         site.backend.delete_bucket(Bucket=bucket)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if READER.buckets:
+        terminalreporter.write_line(READER.summary())
 
 
 @pytest.hookimpl(wrapper=True)

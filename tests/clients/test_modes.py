@@ -7,6 +7,7 @@ import pytest
 import requests
 from kit import raw
 from kit.data import payload
+from kit.reader import READER
 from kit.sizes import sealed_len
 from kit.site import make_client
 from test_objects import error
@@ -29,7 +30,10 @@ class Modes:
 
 @pytest.fixture(scope="session")
 def modes(sites, backend_kind):
-    return Modes(sites, backend_kind)
+    modes = Modes(sites, backend_kind)
+    yield modes
+    for bucket in (modes.old, modes.open, modes.sealed):
+        READER.check(modes.site, bucket)
 
 
 def marked(answer):

@@ -4,6 +4,7 @@
 #   from npm       the AWS SDK for JavaScript v3                         needs node and npm                 javascript/
 #   from Go        minio-go                                              needs go                           minio_go/
 #   from crates.io object_store                                          needs cargo                        object_store/
+#   from Maven     AWS's S3 Encryption Client for Java, versions 3 and 4 needs a JDK and mvn                aws_encryption/
 #   from Go        versitygw, a store that checks every signature        needs go                           tests/run signatures
 #   from crates.io garage, another, run as the program it is             needs cargo, gcc and make          tests/run garage
 #   from Debian    restic, s3fs (FUSE)                                   what is installed, else apt-get    the distribution's version
@@ -80,6 +81,24 @@ rust_client() {
   tool object_store "$folder/object-store-client"
 }
 
+# Version 3 writes the format V2, version 4 the format V3.
+encryption_clients() {
+  local version folder log=$work/mvn.log source=$third_party/aws_encryption
+  if ! command -v javac >/dev/null || ! command -v mvn >/dev/null; then missing aws_encryption "a JDK and mvn are needed"; return; fi
+  folder=$(stamped aws_encryption "$source"/*)
+  for version in 3.5.0 4.0.1; do
+    if [ -e "$folder/$version/complete" ]; then continue; fi
+    mkdir -p "$folder/$version"
+    if ! mvn -q -B -f "$source/pom.xml" "-Dclient.version=$version" dependency:copy-dependencies "-DoutputDirectory=$folder/$version" >"$log" 2>&1 ||
+      ! javac -nowarn -cp "$folder/$version/*" -d "$folder/$version" "$source/Writer.java" >"$log" 2>&1; then
+      missing aws_encryption "mvn, javac: $(last "$log")"
+      return
+    fi
+    touch "$folder/$version/complete"
+  done
+  tool aws_encryption "$folder"
+}
+
 # debian NAME PACKAGE...: a program that is installed, or out of Debian's packages, unpacked below the cache and not installed.
 debian() {
   local name=$1 folder=$cache/debian log=$work/apt.log found
@@ -150,6 +169,7 @@ install_tools() {
   javascript_client
   go_client
   rust_client
+  encryption_clients
   debian restic restic
   mount_client
   "$venv/bin/python" -m pip list --disable-pip-version-check 2>/dev/null |
@@ -164,5 +184,6 @@ install_tools() {
     go version
     grep minio-go "$third_party/minio_go/go.mod"
   fi
+  if [ -e "$tools/aws_encryption" ]; then ls -d "$tools"/aws_encryption/*/amazon-s3-encryption-client-java-*.jar; fi
   if [ -e "$tools/object_store" ]; then grep '^object_store' "$third_party/object_store/Cargo.toml"; fi
 }
