@@ -27,8 +27,8 @@ pub use problem::{Origin, Problem, Problems};
 pub use secret::{FileError, Secret, check_private_file};
 pub use source::{Override, Sources};
 pub use values::{
-    Access, AccessKeyId, BucketName, ClientName, Domain, Endpoint, KeyArn, KeyMode, Label, LogFormat, LogLevel, Region, Scope,
-    StatePrefix, Suite, UploadChecksum,
+    Access, AccessKeyId, BucketName, ClientName, Domain, Endpoint, KeyArn, KeyMode, KeyPrefix, Label, LogFormat, LogLevel,
+    Region, Scope, StatePrefix, Suite, UploadChecksum,
 };
 
 /// A configuration that has been checked. Its `Display` is the effective settings as TOML with the origin of each, secrets redacted.
@@ -167,6 +167,19 @@ pub struct Rule {
     pub hash_key_names: bool,
     /// What the bucket may hold besides sealed objects.
     pub access: Access,
+    /// Distinct prefixes, in the order of the configuration. The longest one that fits an object key wins.
+    pub prefixes: Vec<PrefixRule>,
+}
+
+/// How new objects whose keys begin with a prefix are encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixRule {
+    pub prefix: KeyPrefix,
+    /// Always the label of one of [`Config::keys`].
+    pub key: Label,
+    pub suite: Suite,
+    pub mode: KeyMode,
+    pub hash_key_names: bool,
 }
 
 /// The rule of a bucket that is not named, but for its scope, which is the bucket's name.
@@ -181,7 +194,7 @@ pub struct DefaultRule {
 impl DefaultRule {
     fn with_scope(&self, scope: Scope) -> Rule {
         let Self { key, suite, mode, hash_key_names } = self.clone();
-        Rule { scope, share_scope: false, key, suite, mode, hash_key_names, access: Access::Encrypted }
+        Rule { scope, share_scope: false, key, suite, mode, hash_key_names, access: Access::Encrypted, prefixes: Vec::new() }
     }
 }
 
