@@ -10,7 +10,7 @@ use super::store_side::{http_client, tls_context};
 use crate::config::{self, Config, KeySource};
 use crate::keys::keyring::Keyring;
 use crate::keys::kms::{KeyArn, KmsOptions, KmsProvider};
-use crate::keys::rules::{BucketRule, KeyMode, KeyRules, Rule, SuiteChoice};
+use crate::keys::rules::{BucketRule, KeyMode, KeyRules, PrefixRule, Rule, SuiteChoice};
 use crate::keys::{CacheLimits, KeyProvider, Keys, Label, Sources};
 
 pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
@@ -21,7 +21,12 @@ pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
         .iter()
         .map(|(name, bucket)| {
             let rule = rule(&bucket.key, bucket.suite, bucket.mode, bucket.hash_key_names);
-            (name.to_string(), BucketRule { rule, scope: Some(bucket.scope.to_string()), share_scope: bucket.share_scope })
+            let prefixes = bucket.prefixes.iter().map(|entry| PrefixRule {
+                prefix: entry.prefix.to_string(),
+                rule: self::rule(&entry.key, entry.suite, entry.mode, entry.hash_key_names),
+            });
+            let (prefixes, scope) = (prefixes.collect(), Some(bucket.scope.to_string()));
+            (name.to_string(), BucketRule { rule, prefixes, scope, share_scope: bucket.share_scope })
         })
         .collect();
     let plaintext = config.buckets.iter().filter(|(_, bucket)| bucket.access == config::Access::Plaintext);

@@ -11,8 +11,8 @@ use super::setting::{Setting, Shown};
 use super::source::FileText;
 use super::values::*;
 use super::{
-    Admin, Backend, Client, Config, Credentials, DefaultRule, Key, KeyCache, KeySource, Listen, Log, Multipart, Rule, Server,
-    State, Tls, raw,
+    Admin, Backend, Client, Config, Credentials, DefaultRule, Key, KeyCache, KeySource, Listen, Log, Multipart, PrefixRule, Rule,
+    Server, State, Tls, raw,
 };
 
 /// Checks everything, and gives a configuration only if nothing is wrong.
@@ -305,7 +305,7 @@ fn encryption(raw: raw::Encryption, labels: &Distinct<Label>, p: &mut Problems) 
 }
 
 fn buckets(
-    raw: BTreeMap<String, raw::Bucket>,
+    raw: BTreeMap<String, (raw::Bucket, Vec<raw::Prefix>)>,
     default: Option<&DefaultRule>,
     keys: &[Key],
     labels: &Distinct<Label>,
@@ -313,7 +313,7 @@ fn buckets(
 ) -> Option<BTreeMap<BucketName, Rule>> {
     let mut rules = BTreeMap::new();
     let mut members: BTreeMap<Scope, Vec<Member>> = BTreeMap::new();
-    for (name, bucket) in raw {
+    for (name, (bucket, prefixes)) in raw {
         refuse_unknown_label(&bucket.key, labels, p);
         refuse_unknown_label(&bucket.aws_client_key, labels, p);
         let aws_client = aws_client(&bucket, bucket.key.value.as_ref().or(default.map(|default| &default.key)), keys, p);
@@ -330,13 +330,14 @@ fn buckets(
             }
         };
         if bucket.access.value == Some(Access::Plaintext) {
-            refuse_without_sealing(&bucket, p);
+            refuse_without_sealing(&bucket, &prefixes, p);
         }
+        let prefixes = self::prefixes(prefixes, labels, p);
         let own_scope = name.as_str().parse().ok();
         let Some(scope) = bucket.scope.value.clone().or(own_scope) else { continue };
-        let rule = default.map(|default| {
+        let rule = default.zip(prefixes).map(|(default, prefixes)| {
             let rule = default.with_scope(scope.clone());
-            Rule {
+            let rule = Rule {
                 key: bucket.key.value.unwrap_or(rule.key),
                 suite: bucket.suite.value.unwrap_or(rule.suite),
                 mode: bucket.mode.value.unwrap_or(rule.mode),
@@ -345,7 +346,15 @@ fn buckets(
                 access: bucket.access.value.unwrap_or(rule.access),
                 aws_client,
                 ..rule
-            }
+            };
+            let prefixes = prefixes.into_iter().map(|(prefix, raw)| PrefixRule {
+                prefix,
+                key: raw.key.value.unwrap_or_else(|| rule.key.clone()),
+                suite: raw.suite.value.unwrap_or(rule.suite),
+                mode: raw.mode.value.unwrap_or(rule.mode),
+                hash_key_names: raw.hash_key_names.value.unwrap_or(rule.hash_key_names),
+            });
+            Rule { prefixes: prefixes.collect(), ..rule }
         });
         rules.insert(name.clone(), rule);
         members.entry(scope).or_default().push(Member { name, scope: bucket.scope, may_share: bucket.share_scope });
@@ -356,8 +365,25 @@ fn buckets(
     rules.into_iter().map(|(name, rule)| Some((name, rule?))).collect()
 }
 
+/// The rules for prefixes, which differ from each other.
+fn prefixes(raw: Vec<raw::Prefix>, labels: &Distinct<Label>, p: &mut Problems) -> Option<Vec<(KeyPrefix, raw::Prefix)>> {
+    let mut seen = Distinct(HashMap::new());
+    let rules: Vec<_> = raw
+        .into_iter()
+        .map(|mut raw| {
+            refuse_unknown_label(&raw.key, labels, p);
+            seen.insert(&raw.prefix, p, "give each rule a prefix of its own");
+            if raw.prefix.origin.is_none() {
+                raw.prefix.refuse(p, "this setting is missing", "set it to what the keys of the objects begin with");
+            }
+            Some((raw.prefix.value.take()?, raw))
+        })
+        .collect();
+    rules.into_iter().collect()
+}
+
 /// Refuses settings that say how a bucket is sealed in which nothing is.
-fn refuse_without_sealing(bucket: &raw::Bucket, p: &mut Problems) {
+fn refuse_without_sealing(bucket: &raw::Bucket, prefixes: &[raw::Prefix], p: &mut Problems) {
     fn refuse<T>(setting: &Setting<T>, p: &mut Problems) {
         if setting.is_given() {
             setting.refuse(p, "nothing is sealed in a bucket whose access is \"plaintext\"", "remove it, or change access");
@@ -368,6 +394,7 @@ fn refuse_without_sealing(bucket: &raw::Bucket, p: &mut Problems) {
     refuse(&bucket.suite, p);
     refuse(&bucket.mode, p);
     refuse(&bucket.hash_key_names, p);
+    prefixes.iter().for_each(|rule| refuse(&rule.prefix, p));
 }
 
 /// A bucket among those of one scope.

@@ -28,8 +28,8 @@ pub use problem::{Origin, Problem, Problems};
 pub use secret::{FileError, Secret, check_private_file};
 pub use source::{Override, Sources};
 pub use values::{
-    Access, AccessKeyId, BucketName, ClientName, Domain, Endpoint, KeyArn, KeyMode, Label, LogFormat, LogLevel, Region, Scope,
-    StatePrefix, Suite, UploadChecksum,
+    Access, AccessKeyId, BucketName, ClientName, Domain, Endpoint, KeyArn, KeyMode, KeyPrefix, Label, LogFormat, LogLevel,
+    Region, Scope, StatePrefix, Suite, UploadChecksum,
 };
 
 /// A configuration that has been checked. Its `Display` is the effective settings as TOML with the origin of each, secrets redacted.
@@ -170,6 +170,8 @@ pub struct Rule {
     pub access: Access,
     /// How objects of AWS's own encryption client are read, if they are.
     pub aws_client: Option<AwsClient>,
+    /// Distinct prefixes, in the order of the configuration. The longest one that fits an object key wins.
+    pub prefixes: Vec<PrefixRule>,
 }
 
 /// How objects that AWS's own encryption client wrote are read.
@@ -179,6 +181,17 @@ pub struct AwsClient {
     pub key: Label,
     /// The longest one, in plaintext bytes.
     pub bytes_max: u64,
+}
+
+/// How new objects whose keys begin with a prefix are encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixRule {
+    pub prefix: KeyPrefix,
+    /// Always the label of one of [`Config::keys`].
+    pub key: Label,
+    pub suite: Suite,
+    pub mode: KeyMode,
+    pub hash_key_names: bool,
 }
 
 /// The rule of a bucket that is not named, but for its scope, which is the bucket's name.
@@ -193,7 +206,8 @@ pub struct DefaultRule {
 impl DefaultRule {
     fn with_scope(&self, scope: Scope) -> Rule {
         let Self { key, suite, mode, hash_key_names } = self.clone();
-        Rule { scope, share_scope: false, key, suite, mode, hash_key_names, access: Access::Encrypted, aws_client: None }
+        let (access, aws_client, prefixes) = (Access::Encrypted, None, Vec::new());
+        Rule { scope, share_scope: false, key, suite, mode, hash_key_names, access, aws_client, prefixes }
     }
 }
 

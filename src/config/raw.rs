@@ -21,11 +21,14 @@ pub(super) struct Raw {
     pub backend: Backend,
     pub keys: Vec<Key>,
     pub encryption: Encryption,
-    pub buckets: BTreeMap<String, Bucket>,
+    pub buckets: BTreeMap<String, (Bucket, Vec<Prefix>)>,
     pub multipart: Multipart,
     pub clients: Vec<Client>,
     pub log: Log,
 }
+
+/// What the reference calls the rules for prefixes.
+pub(super) const PREFIXES: &str = "buckets.NAME.prefixes";
 
 /// Every section, in the order of the reference.
 pub(super) const SECTIONS: &[About] = &[
@@ -37,6 +40,7 @@ pub(super) const SECTIONS: &[About] = &[
     About::of::<Key>("keys"),
     About::of::<Encryption>("encryption"),
     About::of::<Bucket>("buckets"),
+    About::of::<Prefix>(PREFIXES),
     About::of::<Multipart>("multipart"),
     About::of::<Client>("clients"),
     About::of::<Log>("log"),
@@ -54,7 +58,7 @@ impl Raw {
             backend: reader.section(&mut root, "backend"),
             keys: reader.list(&mut root, "keys"),
             encryption: reader.section(&mut root, "encryption"),
-            buckets: reader.map(&mut root, "buckets"),
+            buckets: reader.map(&mut root, "buckets", "prefixes"),
             multipart: reader.section(&mut root, "multipart"),
             clients: reader.list(&mut root, "clients"),
             log: reader.section(&mut root, "log"),
@@ -244,6 +248,24 @@ section! {
         /// The longest object of AWS's client that is opened, in plaintext bytes. Each is held in memory until it is verified as a whole; all of
         /// them together get 256 MiB.
         aws_client_bytes_max: Whole<1, 268_435_440>, Default = "67108864";
+    }
+}
+
+section! {
+    /// What is different for the new objects of a bucket whose keys begin with a prefix. Where several fit, the longest alone decides;
+    /// what it does not set goes by the bucket. The scope, and with it what can be read, stays that of the bucket. A copy goes by the
+    /// prefix that it is made under.
+    Prefix {
+        /// What the keys begin with, 1 to 1,024 bytes. A slash is a character like others: "raw" fits "rawhide".
+        prefix: KeyPrefix, Required = r#""raw/""#;
+        /// Label of the key, in place of the bucket's.
+        key: Label, Optional = r#""main""#;
+        /// Cipher, in place of the bucket's.
+        suite: Suite, Optional = r#""aes-256-gcm""#;
+        /// In place of the bucket's.
+        mode: KeyMode, Optional = r#""shared""#;
+        /// In place of the bucket's.
+        hash_key_names: bool, Optional = "true";
     }
 }
 

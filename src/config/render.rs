@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::raw::SECTIONS;
+use super::raw::{PREFIXES, SECTIONS};
 use super::setting::{About, Item, Sample};
 use super::source::{join, variable};
 
@@ -57,6 +57,7 @@ pub fn example() -> String {
             "" => {}
             "keys" | "clients" => _ = writeln!(out, "[[{section}]]"),
             "buckets" => _ = writeln!(out, "[buckets.\"photos\"]"),
+            PREFIXES => _ = writeln!(out, "[[buckets.\"photos\".prefixes]]"),
             _ => _ = writeln!(out, "[{section}]"),
         }
         for Item { name, doc, sample } in items {
@@ -82,6 +83,7 @@ pub fn page() -> String {
             "" => "Above all sections".to_owned(),
             "keys" | "clients" => format!("`[[{section}]]`"),
             "buckets" => "`[buckets.\"NAME\"]`".to_owned(),
+            PREFIXES => "`[[buckets.\"NAME\".prefixes]]`".to_owned(),
             _ => format!("`[{section}]`"),
         };
         _ = writeln!(out, "\n## {heading}\n");
@@ -98,6 +100,7 @@ pub fn page() -> String {
             let variable = variable(&match section {
                 "keys" | "clients" => join(&format!("{section}[0]"), name),
                 "buckets" => join("buckets.NAME", name),
+                PREFIXES => join("buckets.NAME.prefixes[0]", name),
                 _ => join(section, name),
             });
             _ = writeln!(out, "| `{name}`<br>`{variable}` | {default} | {} |", text(doc));

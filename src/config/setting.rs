@@ -33,6 +33,7 @@ impl Value for UploadChecksum {}
 impl Value for LogLevel {}
 impl Value for Label {}
 impl Value for Scope {}
+impl Value for KeyPrefix {}
 impl Value for BucketName {}
 impl Value for StatePrefix {}
 impl Value for AccessKeyId {}
@@ -188,7 +189,13 @@ impl<'r, 'a> Reader<'r, 'a> {
 
     /// `[[name]]`
     pub(super) fn list<S: Section>(&mut self, root: &mut DeTable<'a>, name: &str) -> Vec<S> {
-        let Some(value) = root.remove(name) else { return Vec::new() };
+        self.list_below(root, "", name)
+    }
+
+    /// `[[section.name]]`
+    fn list_below<S: Section>(&mut self, table: &mut DeTable<'a>, section: &str, name: &str) -> Vec<S> {
+        let Some(value) = table.remove(name) else { return Vec::new() };
+        let name = &join(section, name);
         let span = value.span();
         match value.into_inner() {
             DeValue::Array(entries) => {
@@ -214,16 +221,25 @@ impl<'r, 'a> Reader<'r, 'a> {
         }
     }
 
-    /// `[name."entry"]`
-    pub(super) fn map<S: Section>(&mut self, root: &mut DeTable<'a>, name: &str) -> BTreeMap<String, S> {
+    /// `[name."entry"]`, each with any number of `[[name."entry".list]]`.
+    pub(super) fn map<S: Section, L: Section>(
+        &mut self,
+        root: &mut DeTable<'a>,
+        name: &str,
+        list: &str,
+    ) -> BTreeMap<String, (S, Vec<L>)> {
         let Some((table, _)) = root.remove(name).and_then(|value| self.table(value, name)) else { return BTreeMap::new() };
         let entries = table.into_iter().map(|(entry, value)| (entry.into_inner().into_owned(), value));
         entries
             .filter_map(|(entry, value)| {
                 let key = join(name, &entry);
-                let (table, origin) = self.table(value, &key)?;
+                let (mut table, origin) = self.table(value, &key)?;
+                let at = self.shown.len();
+                let entries = self.list_below(&mut table, &key, list);
                 let section = self.fields(table, &key, Some(origin), format!("[{key}]"));
-                Some((entry, section))
+                // As they would be written: the entries of the list below.
+                self.shown[at..].rotate_right(1);
+                Some((entry, (section, entries)))
             })
             .collect()
     }

@@ -20,8 +20,11 @@ use super::secret;
 const PREFIX: &str = "CIPHERGATE_";
 /// Variables with the prefix that are no settings: the file's own name, the development command's, and those of tests and benchmarks.
 const NO_SETTING: &[&str] = &["CONFIG", "DEV_", "TEST_", "BENCH_", "BIN", "CACHE", "PYTHON", "PYTEST", "LOCALSTACK_TLS"];
-/// Sections that are lists.
-const LISTS: &[&str] = &["keys", "clients"];
+/// Whether the section at this path is a list.
+fn is_list(path: &[&str]) -> bool {
+    matches!(path, ["keys" | "clients"] | ["buckets", _, "prefixes"])
+}
+
 /// Longest configuration file that is read, in bytes.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
 
@@ -259,43 +262,48 @@ impl<'a> Tree<'a> {
     fn set(&mut self, path: &[&str], value: String, origin: Origin, problems: &mut Problems) {
         let (mut table, mut key) = (&mut self.table, String::new());
         let mut names = path;
-        if let [list, index, rest @ ..] = path
-            && LISTS.contains(list)
-        {
-            let made = || Spanned::new(0..0, DeValue::Array(Default::default()));
-            let entry = table.entry(spanned_key(list)).or_insert_with(made);
-            // A list in the file that is none is found when the list is read.
-            let DeValue::Array(entries) = entry.get_mut() else { return };
-            let count = entries.len();
-            let Some(index) = index.parse::<usize>().ok().filter(|index| *index <= count) else {
-                let what = format!("`{index}` is no entry of {list}, which has {count}");
-                return problems.add(*list, Some(&origin), what, format!("use 0 to {count}; {count} adds an entry"));
-            };
-            key = format!("{list}[{index}]");
-            if index == count {
-                entries.push(Spanned::new(0..0, DeValue::Table(DeTable::new())));
-                self.overrides.insert(key.clone(), origin.clone());
-            }
-            match entries.get_mut(index).map(Spanned::get_mut) {
-                Some(DeValue::Table(inner)) => (table, names) = (inner, rest),
-                // An entry of another kind is found when the list is read.
-                _ => return,
+        loop {
+            let done = path.len() - names.len();
+            match names {
+                [list, index, rest @ ..] if is_list(&path[..=done]) => {
+                    let made = || Spanned::new(0..0, DeValue::Array(Default::default()));
+                    key = join(&key, list);
+                    let entry = table.entry(spanned_key(list)).or_insert_with(made);
+                    // A list in the file that is none is found when the list is read.
+                    let DeValue::Array(entries) = entry.get_mut() else { return };
+                    let count = entries.len();
+                    let Some(index) = index.parse::<usize>().ok().filter(|index| *index <= count) else {
+                        let what = format!("`{index}` is no entry of {key}, which has {count}");
+                        return problems.add(key, Some(&origin), what, format!("use 0 to {count}; {count} adds an entry"));
+                    };
+                    key = format!("{key}[{index}]");
+                    if index == count {
+                        entries.push(Spanned::new(0..0, DeValue::Table(DeTable::new())));
+                        self.overrides.insert(key.clone(), origin.clone());
+                    }
+                    match entries.get_mut(index).map(Spanned::get_mut) {
+                        Some(DeValue::Table(inner)) => (table, names) = (inner, rest),
+                        // An entry of another kind is found when the list is read.
+                        _ => return,
+                    }
+                }
+                [name, rest @ ..] if !rest.is_empty() => {
+                    key = join(&key, name);
+                    if !table.contains_key(*name) {
+                        self.overrides.insert(key.clone(), origin.clone());
+                    }
+                    let entry = table.entry(spanned_key(name)).or_insert(Spanned::new(0..0, DeValue::Table(DeTable::new())));
+                    match entry.get_mut() {
+                        DeValue::Table(inner) => (table, names) = (inner, rest),
+                        _ => return problems.add(key, Some(&origin), "this is not a section", "check the path"),
+                    }
+                }
+                _ => break,
             }
         }
-        let Some((last, sections)) = names.split_last() else {
+        let [last] = names else {
             return problems.add(key, Some(&origin), "this is a section, not a setting", "name one of its settings");
         };
-        for name in sections {
-            key = join(&key, name);
-            if !table.contains_key(*name) {
-                self.overrides.insert(key.clone(), origin.clone());
-            }
-            let entry = table.entry(spanned_key(name)).or_insert(Spanned::new(0..0, DeValue::Table(DeTable::new())));
-            match entry.get_mut() {
-                DeValue::Table(inner) => table = inner,
-                _ => return problems.add(key, Some(&origin), "this is not a section", "check the path"),
-            }
-        }
         key = join(&key, last);
         if matches!(table.get(*last).map(Spanned::get_ref), Some(DeValue::Table(_) | DeValue::Array(_))) {
             return problems.add(key, Some(&origin), "this is a section, not a setting", "name one of its settings");

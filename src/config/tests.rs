@@ -398,6 +398,64 @@ fn scopes_are_shared_only_in_words() {
 }
 
 #[test]
+fn the_rules_of_a_bucket_can_differ_by_prefix() {
+    let folder = Folder::new();
+    let more = "[[keys]]\nlabel = \"old\"\nkind = \"keyring\"\nfile = \"keyring\"\n[buckets.photos]\nmode = \"shared\"\n";
+    let rule = |text: &str| format!("[[buckets.photos.prefixes]]\n{text}\n");
+    let text = format!("{LEAST}{more}{}{}", rule("prefix = \"raw/\"\nkey = \"old\""), rule("prefix = \"raw\"\nsuite = \"auto\""));
+    let set = [
+        ("CIPHERGATE_BUCKETS__PHOTOS__PREFIXES__1__MODE", "per-object"),
+        ("CIPHERGATE_BUCKETS__PHOTOS__PREFIXES__2__PREFIX", "Tmp/"),
+        ("CIPHERGATE_BUCKETS__OTHER__PREFIXES__0__PREFIX", "x"),
+    ];
+    let sources = folder.sources(&text).environment(environment(&set));
+    let config = Config::load(sources.flags([flag("buckets.photos.prefixes.2.hash_key_names", "true")])).unwrap();
+    let rules = |bucket: &str| config.rule(bucket).unwrap().prefixes;
+    let told: Vec<_> = rules("photos")
+        .iter()
+        .map(|rule| format!("{} {} {} {} {}", rule.prefix, rule.key, rule.suite, rule.mode, rule.hash_key_names))
+        .collect();
+    let cipher = "chacha20-poly1305";
+    assert_eq!(
+        told,
+        [
+            format!("raw/ old {cipher} shared false"),
+            "raw main auto per-object false".to_owned(),
+            format!("Tmp/ main {cipher} shared true"),
+        ]
+    );
+    assert_eq!((rules("other").len(), rules("unnamed").len()), (1, 0));
+    let shown = config.to_string();
+    let (bucket, list) = (shown.find("[buckets.photos]").unwrap(), shown.find("[[buckets.photos.prefixes]]").unwrap());
+    assert!(bucket < list, "{shown}");
+
+    let wrong = [
+        rule("prefix = \"raw/\"\nkey = \"new\""),
+        rule("prefix = \"raw/\"\nsuit = \"auto\""),
+        rule("prefix = \"\""),
+        rule("mode = \"both\""),
+    ];
+    let told = folder.mistakes(&format!("{LEAST}{more}{}", wrong.concat()));
+    let expected = [
+        "buckets.photos.prefixes[1].suit (ciphergate.toml line 25): there is no such setting -> did you mean buckets.photos.prefixes[1].suite?",
+        "buckets.photos.prefixes[2].prefix (ciphergate.toml line 27): a prefix has 1 to 1024 bytes",
+        "buckets.photos.prefixes[3].mode (ciphergate.toml line 29): `both` is not one of per-object, shared",
+        "buckets.photos.prefixes[0].key (ciphergate.toml line 22): there is no key with the label `new` -> use one of: main, old",
+        "buckets.photos.prefixes[1].prefix (ciphergate.toml line 24): `raw/` is already in use (ciphergate.toml line 21)",
+        "buckets.photos.prefixes[3].prefix (ciphergate.toml line 28): this setting is missing -> set it to",
+    ];
+    for expected in expected {
+        assert!(told.iter().any(|told| told.starts_with(expected)), "{expected}\nnot in {told:#?}");
+    }
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    let told = folder.mistakes(&format!("{LEAST}[buckets.photos]\naccess = \"plaintext\"\n{}", rule("prefix = \"raw/\"")));
+    assert!(told.len() == 1 && told[0].contains("nothing is sealed in a bucket"), "{told:?}");
+    for list in ["prefixes = 1", "prefixes = [1]", "[buckets.photos.prefixes]\nprefix = \"x\""] {
+        assert_eq!(folder.mistakes(&format!("{LEAST}[buckets.photos]\n{list}\n")).len(), 1, "{list}");
+    }
+}
+
+#[test]
 fn the_access_of_a_bucket_is_encrypted_unless_it_says_otherwise() {
     let folder = Folder::new();
     let config = folder

@@ -149,6 +149,14 @@ checked_text! {
 }
 
 checked_text! {
+    /// What the keys of objects begin with: 1 to 1,024 bytes.
+    KeyPrefix, |text| match (1..=1024).contains(&text.len()) {
+        true => Ok(()),
+        false => Err("a prefix has 1 to 1024 bytes".to_owned()),
+    }
+}
+
+checked_text! {
     /// Where the state of multipart uploads lies in a bucket: 2 to 100 of `A-Z`, `a-z`, `0-9`, `.`, `_`, `-`, `/`, with a slash at the end only
     /// or between names.
     StatePrefix, |text| {

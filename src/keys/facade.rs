@@ -90,14 +90,14 @@ impl Keys {
         Ok(Self { rules, providers, unwrapped, shared, sources, objects: AtomicU64::new(0), counters: Arc::default() })
     }
 
-    /// Keys and envelope for a new object or multipart upload, under the rule of its bucket.
+    /// Keys and envelope for a new object or multipart upload, under the rule of its bucket and key.
     pub async fn fresh(&self, bucket: &str, key: &str, layout: Layout) -> Result<FreshObject, Error> {
         self.fresh_with(&Choice::Rule, bucket, key, layout).await
     }
 
     /// The same, where the request says more than the rule.
     pub async fn fresh_with(&self, choice: &Choice, bucket: &str, key: &str, layout: Layout) -> Result<FreshObject, Error> {
-        let resolved = self.rules.resolve(bucket)?;
+        let resolved = self.rules.resolve(bucket, key)?;
         let wrapping = self.wrapping(choice, resolved, key, resolved.rule.suite.suite(), layout).await?;
         let mut random = [0; 32];
         self.sources.random.fill(&mut random)?;
@@ -124,7 +124,7 @@ impl Keys {
     /// The same, for a request that may bring a key of the client's. An object that was sealed with one opens with that key alone, and
     /// an object that was not refuses any.
     pub async fn open_with(&self, stored: Stored<'_>) -> Result<ObjectKeys, Error> {
-        let scope = self.rules.resolve(stored.bucket)?.scope;
+        let scope = self.rules.resolve(stored.bucket, stored.key)?.scope;
         let kek = self.unwrapping(&stored, scope).await?;
         let keys = stored.envelope.open(&kek, scope, stored.key).map_err(Error::Envelope)?;
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
@@ -134,11 +134,11 @@ impl Keys {
     /// A new envelope for the object of another one, under another name or key (FORMAT section 13): the data key stays, so the sealed
     /// bytes may be copied as they are. Layout, suite and commitment stay too; bucket and key are where the copy will be.
     pub async fn rewrap(&self, from: Stored<'_>, choice: &Choice, bucket: &str, key: &str) -> Result<Envelope, Error> {
-        let scope = self.rules.resolve(from.bucket)?.scope;
+        let scope = self.rules.resolve(from.bucket, from.key)?.scope;
         let kek = self.unwrapping(&from, scope).await?;
         let dek = from.envelope.unwrap(&kek, scope, from.key).map_err(Error::Envelope)?;
         let layout = from.envelope.flags().layout();
-        let wrapping = self.wrapping(choice, self.rules.resolve(bucket)?, key, from.envelope.suite(), layout).await?;
+        let wrapping = self.wrapping(choice, self.rules.resolve(bucket, key)?, key, from.envelope.suite(), layout).await?;
         let (envelope, _) = Envelope::wrap(&wrapping.kek, wrapping.input, &dek).map_err(Error::Envelope)?;
         self.counters.rewrapped.fetch_add(1, Ordering::Relaxed);
         Ok(envelope)

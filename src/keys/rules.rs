@@ -49,17 +49,33 @@ pub struct Rule {
     pub hash_key_name: bool,
 }
 
+/// What is different for the objects of a bucket whose keys begin with `prefix`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefixRule {
+    pub prefix: String,
+    pub rule: Rule,
+}
+
 /// A bucket that the configuration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketRule {
     pub rule: Rule,
+    /// In any order; the longest one that fits an object key wins.
+    pub prefixes: Vec<PrefixRule>,
     /// Defaults to the bucket's name.
     pub scope: Option<String>,
     /// This bucket may use a scope that others use too. All of them have to say so.
     pub share_scope: bool,
 }
 
-/// What serves one bucket.
+impl BucketRule {
+    fn rule_of(&self, key: &str) -> &Rule {
+        let fitting = self.prefixes.iter().filter(|entry| key.starts_with(&entry.prefix));
+        fitting.max_by_key(|entry| entry.prefix.len()).map_or(&self.rule, |entry| &entry.rule)
+    }
+}
+
+/// What serves one object. The scope is the same for all objects of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolved<'a> {
     pub rule: &'a Rule,
@@ -83,6 +99,8 @@ pub enum RuleError {
          give one of them another scope, or set share_scope = true on both"
     )]
     ScopeCollision { scope: String, first: String, second: String },
+    #[error("bucket \"{bucket}\" has two rules for the prefix \"{prefix}\"; keep one of them")]
+    PrefixTwice { bucket: String, prefix: String },
     #[error("the scope of bucket \"{bucket}\" has {len} bytes; it needs 1 to {SCOPE_LEN_MAX}")]
     ScopeLength { bucket: String, len: usize },
 }
@@ -93,6 +111,12 @@ impl KeyRules {
         let mut owners = BTreeMap::<String, String>::new();
         let mut mistakes = Vec::new();
         for (bucket, entry) in &buckets {
+            let mut seen = BTreeSet::new();
+            for PrefixRule { prefix, .. } in &entry.prefixes {
+                if !seen.insert(prefix) {
+                    mistakes.push(RuleError::PrefixTwice { bucket: bucket.clone(), prefix: prefix.clone() });
+                }
+            }
             let scope = entry.scope.as_deref().unwrap_or(bucket);
             if scope.is_empty() || scope.len() > SCOPE_LEN_MAX {
                 mistakes.push(RuleError::ScopeLength { bucket: bucket.clone(), len: scope.len() });
@@ -119,14 +143,14 @@ impl KeyRules {
         self
     }
 
-    /// What serves this bucket. A bucket that the configuration does not name gets the default rule and its own name as scope,
+    /// What serves this object. A bucket that the configuration does not name gets the default rule and its own name as scope,
     /// unless a named bucket has claimed that scope.
-    pub fn resolve<'a>(&'a self, bucket: &'a str) -> Result<Resolved<'a>, Error> {
+    pub fn resolve<'a>(&'a self, bucket: &'a str, key: &str) -> Result<Resolved<'a>, Error> {
         if self.plaintext.contains(bucket) {
             return Err(Error::PlaintextBucket { bucket: bucket.into() });
         }
         if let Some(entry) = self.buckets.get(bucket) {
-            return Ok(Resolved { rule: &entry.rule, scope: entry.scope.as_deref().unwrap_or(bucket) });
+            return Ok(Resolved { rule: entry.rule_of(key), scope: entry.scope.as_deref().unwrap_or(bucket) });
         }
         match self.owners.get(bucket) {
             Some(owner) => Err(Error::ScopeTaken { bucket: bucket.into(), scope: bucket.into(), owner: owner.clone() }),
@@ -136,8 +160,11 @@ impl KeyRules {
 
     /// Every label that new objects may get, each with a rule and a scope to prove it with.
     pub fn writers(&self) -> impl Iterator<Item = Resolved<'_>> {
-        let named =
-            self.buckets.iter().map(|(bucket, e)| Resolved { rule: &e.rule, scope: e.scope.as_deref().unwrap_or(bucket) });
+        let named = self.buckets.iter().flat_map(|(bucket, entry)| {
+            let scope = entry.scope.as_deref().unwrap_or(bucket);
+            let rules = std::iter::once(&entry.rule).chain(entry.prefixes.iter().map(|prefix| &prefix.rule));
+            rules.map(move |rule| Resolved { rule, scope })
+        });
         named.chain([Resolved { rule: &self.default, scope: "ciphergate-check" }])
     }
 }
@@ -152,7 +179,7 @@ mod tests {
     }
 
     fn bucket(scope: Option<&str>, share_scope: bool) -> BucketRule {
-        BucketRule { rule: rule("named"), scope: scope.map(Into::into), share_scope }
+        BucketRule { rule: rule("named"), prefixes: Vec::new(), scope: scope.map(Into::into), share_scope }
     }
 
     fn rules<const N: usize>(buckets: [(&str, BucketRule); N]) -> Result<KeyRules, Vec<RuleError>> {
@@ -162,11 +189,40 @@ mod tests {
     #[test]
     fn scope_defaults_to_the_bucket_name() {
         let rules = rules([("a", bucket(None, false)), ("b", bucket(Some("tenant/b"), false))]).unwrap();
-        assert_eq!(rules.resolve("a").unwrap().scope, "a");
-        assert_eq!(rules.resolve("b").unwrap().scope, "tenant/b");
-        assert_eq!(rules.resolve("a").unwrap().rule.label.to_string(), "named");
-        let other = rules.resolve("c").unwrap();
+        assert_eq!(rules.resolve("a", "k").unwrap().scope, "a");
+        assert_eq!(rules.resolve("b", "k").unwrap().scope, "tenant/b");
+        assert_eq!(rules.resolve("a", "k").unwrap().rule.label.to_string(), "named");
+        let other = rules.resolve("c", "k").unwrap();
         assert_eq!((other.scope, other.rule.label.to_string()), ("c", "default".to_string()));
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_and_the_scope_stays_that_of_the_bucket() {
+        let prefix = |prefix: &str| PrefixRule { prefix: prefix.into(), rule: rule(prefix.trim_end_matches('/')) };
+        let with = |prefixes: &[&str]| BucketRule {
+            prefixes: prefixes.iter().map(|text| prefix(text)).collect(),
+            ..bucket(Some("tenant"), false)
+        };
+        let made = rules([("a", with(&["r", "raw/", "raw", "z/"]))]).unwrap();
+        for (key, label) in [
+            ("raw/x", "raw"),
+            ("raw/", "raw"),
+            ("raw", "raw"),
+            ("rest", "r"),
+            ("", "named"),
+            ("q", "named"),
+            ("zraw/", "named"),
+            ("z/raw/", "z"),
+        ] {
+            let resolved = made.resolve("a", key).unwrap();
+            assert_eq!((resolved.rule.label.to_string().as_str(), resolved.scope), (label, "tenant"), "{key}");
+        }
+        assert_eq!(made.resolve("b", "raw/x").unwrap().rule.label.to_string(), "default");
+        // All of them write, so all of them are proved.
+        let writers: BTreeSet<_> = made.writers().map(|writer| writer.rule.label.to_string()).collect();
+        assert_eq!(writers, ["default", "named", "r", "raw", "z"].map(String::from).into());
+        let mistakes = rules([("a", with(&["raw/", "z/", "raw/"]))]).unwrap_err();
+        assert_eq!(mistakes, [RuleError::PrefixTwice { bucket: "a".into(), prefix: "raw/".into() }]);
     }
 
     #[test]
@@ -186,16 +242,16 @@ mod tests {
     #[test]
     fn an_unnamed_bucket_cannot_slip_into_a_claimed_scope() {
         let rules = rules([("a", bucket(Some("b"), true))]).unwrap();
-        assert!(matches!(rules.resolve("b"), Err(Error::ScopeTaken { owner, .. }) if owner == "a"));
+        assert!(matches!(rules.resolve("b", "k"), Err(Error::ScopeTaken { owner, .. }) if owner == "a"));
     }
 
     #[test]
     fn nothing_serves_a_plaintext_bucket() {
         let rules = rules([("a", bucket(None, false))]).unwrap().with_plaintext(["a".to_owned(), "p".to_owned()].into());
         for name in ["a", "p"] {
-            assert!(matches!(rules.resolve(name), Err(Error::PlaintextBucket { bucket }) if bucket == name));
+            assert!(matches!(rules.resolve(name, "k"), Err(Error::PlaintextBucket { bucket }) if bucket == name));
         }
-        assert!(rules.resolve("b").is_ok());
+        assert!(rules.resolve("b", "k").is_ok());
     }
 
     #[test]

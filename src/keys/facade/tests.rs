@@ -1,6 +1,6 @@
 use super::*;
 use crate::crypto::Suite;
-use crate::keys::rules::{BucketRule, Rule, SuiteChoice};
+use crate::keys::rules::{BucketRule, PrefixRule, Rule, SuiteChoice};
 use crate::keys::{Clock, CustomerKey, Random};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -78,7 +78,12 @@ struct House {
 }
 
 fn house(mode: KeyMode) -> House {
-    let bucket = |rule: Rule, scope: Option<&str>| BucketRule { rule, scope: scope.map(Into::into), share_scope: false };
+    let bucket = |rule: Rule, scope: Option<&str>| BucketRule {
+        rule,
+        prefixes: vec![PrefixRule { prefix: "old/".into(), rule: self::rule("old", KeyMode::PerObject) }],
+        scope: scope.map(Into::into),
+        share_scope: false,
+    };
     let hashed = Rule { hash_key_name: true, suite: SuiteChoice::Aes256Gcm, ..rule("k1", KeyMode::PerObject) };
     let buckets = BTreeMap::from([
         ("hashed".to_owned(), bucket(hashed, None)),
@@ -123,6 +128,22 @@ async fn the_rule_decides_suite_flags_and_context() {
     let contexts = house.fake.contexts.lock().unwrap();
     let hashed = KeyContext::for_object("hashed", "k", true);
     assert_eq!(*contexts, [hashed.clone(), hashed, KeyContext::for_scope("tenant-7")]);
+}
+
+#[tokio::test]
+async fn the_rule_of_a_prefix_decides_for_what_is_made_and_copied_below_it() {
+    let house = house(KeyMode::Shared);
+    for (key, name, shared) in [("k", "k1", true), ("old/k", "old", false), ("old", "k1", true)] {
+        let made = house.keys.fresh("scoped", key, Layout::Single).await.unwrap();
+        assert_eq!((made.envelope.label(), made.envelope.flags().shared), (&label(name), shared), "{key}");
+        house.keys.open("scoped", key, &made.envelope).await.unwrap();
+        for (to, name, shared) in [("old/c", "old", false), ("c", "k1", true)] {
+            let from = Stored { bucket: "scoped", key, envelope: &made.envelope, customer: None };
+            let copy = house.keys.rewrap(from, &Choice::Rule, "scoped", to).await.unwrap();
+            assert_eq!((copy.label(), copy.flags().shared), (&label(name), shared), "{key} to {to}");
+            house.keys.open("scoped", to, &copy).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -222,7 +243,9 @@ async fn labels_must_be_configured_to_write_and_to_read() {
 async fn every_writing_key_is_proved_once() {
     let house = house(KeyMode::PerObject);
     let proofs = house.keys.prove().await;
-    assert!(proofs.len() == 1 && proofs[0].outcome.is_ok() && proofs[0].label == label("k1"), "{proofs:?}");
+    let proved: Vec<_> = proofs.iter().map(|proof| (proof.label.to_string(), proof.outcome.is_ok())).collect();
+    // The key of a prefix writes, too.
+    assert_eq!(proved, [("k1".to_owned(), true), ("old".to_owned(), true)]);
     *house.fake.broken.lock().unwrap() = Some(Error::AccessDenied { label: label("k1"), detail: String::new() });
     assert!(house.keys.prove().await[0].outcome.is_err());
 }
