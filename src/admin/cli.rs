@@ -68,8 +68,7 @@ pub enum Command {
     /// Seal the plaintext objects that lie below a prefix, in their place.
     ///
     /// Each is read, sealed, written in the place of exactly what was read, and read back before it counts as done: whoever writes at the
-    /// same time wins. Metadata, content headers, tags, storage class and Object Lock settings stay; ETag and time change, and ACLs are the
-    /// bucket's default. Objects with an envelope are left alone. Without --apply it only says what it would do.
+    /// same time wins. Metadata, content headers, tags, ACL, storage class and Object Lock settings stay; ETag and time change. Objects with an envelope are left alone. Without --apply it only says what it would do.
     ///
     /// In a bucket with versions the plaintext REMAINS as an old version, which the report says. --delete-plaintext-versions deletes those
     /// whose content the sealed current version holds.

@@ -82,5 +82,5 @@ fn to(args: &DecryptArgs, app: &App, gateway: &Gateway) -> Result<To, Failure> {
             args.to
         ))
     })?;
-    Ok(To::Bucket { bucket, prefix: key, forwarder: app.store().forwarder() })
+    Ok(To::Bucket { bucket, prefix: key, forwarder: Box::new(app.store().forwarder()) })
 }

@@ -12,7 +12,7 @@ use crate::ops::chain;
 use crate::ops::recover::{LengthFrom, Piece, Recovered, Recovery};
 
 /// Zeros are written in pieces of this many bytes.
-const ZEROS: [u8; 65_536] = [0; 65_536];
+static ZEROS: [u8; 65_536] = [0; 65_536];
 
 /// Where the plaintext goes.
 enum Output {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::cli::{BulkArgs, ConfigArgs, EncryptArgs, ReencryptArgs};
 use super::{Failure, operator};
-use crate::backend;
+use crate::backend::{self, Versioning};
 use crate::bulk::journal::Header;
 use crate::bulk::report::{Document, print_json};
 use crate::bulk::reseal::{Counts, Resealing, print};
@@ -56,7 +56,10 @@ fn run(job: &Job<'_>) -> Result<(), Failure> {
                 "the configuration says that nothing is sealed in {bucket} (access = \"plaintext\"); make it \"read-through\" first"
             )));
         }
-        let versions = versions(job, &gateway).await?;
+        let versioning = versioning(job, &gateway).await?;
+        // Plaintext that is sealed stays behind as an old version, so those are looked at as well.
+        let looks_back = job.what == Reseal::Plaintext && versioning != Versioning::Never;
+        let versions = if looks_back { Versions::All } else { Versions::Current };
         let header = Header {
             command: job.command.to_owned(),
             target: job.target.to_string(),
@@ -73,6 +76,7 @@ fn run(job: &Job<'_>) -> Result<(), Failure> {
             gateway: gateway.clone(),
             bucket: bucket.clone(),
             what: job.what,
+            versioning,
             apply: job.apply,
             delete_plaintext_versions: job.delete_plaintext_versions,
         };
@@ -106,16 +110,10 @@ fn run(job: &Job<'_>) -> Result<(), Failure> {
     operator::ended(ended, findings)
 }
 
-/// Plaintext that is sealed stays behind as an old version, so those are looked at as well.
-async fn versions(job: &Job<'_>, gateway: &Gateway) -> Result<Versions, Failure> {
-    if job.what == Reseal::Sealed {
-        return Ok(Versions::Current);
-    }
-    match gateway.store().has_versions(&job.target.bucket).await {
-        Ok(true) => Ok(Versions::All),
-        Ok(false) => Ok(Versions::Current),
+async fn versioning(job: &Job<'_>, gateway: &Gateway) -> Result<Versioning, Failure> {
+    match gateway.store().versioning(&job.target.bucket).await {
         // A store that does not know versions keeps none.
-        Err(backend::Error::Refused(refusal)) if refusal.status == 501 => Ok(Versions::Current),
-        Err(error) => Err(Failure::Run(format!("{}: {}", job.target, chain(&error)))),
+        Err(backend::Error::Refused(refusal)) if refusal.status == 501 => Ok(Versioning::Never),
+        told => told.map_err(|error| Failure::Run(format!("{}: {}", job.target, chain(&error)))),
     }
 }

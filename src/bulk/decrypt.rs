@@ -27,7 +27,7 @@ pub enum To {
     Bucket {
         bucket: PlaintextBucket,
         prefix: String,
-        forwarder: Forwarder,
+        forwarder: Box<Forwarder>,
     },
     Folder(Arc<Folder>),
 }

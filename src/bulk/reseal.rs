@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Entry;
 use super::report::{Document, name};
 use super::run::Work;
-use crate::backend::ObjectName;
+use crate::backend::{ObjectName, Versioning};
 use crate::ops::{Error, Gateway, Left, Nature, OldVersion, Reseal, Resealed, chain};
 
 /// What is done with each object.
@@ -16,6 +16,8 @@ pub struct Resealing {
     pub gateway: Gateway,
     pub bucket: String,
     pub what: Reseal,
+    /// The bucket's.
+    pub versioning: Versioning,
     pub apply: bool,
     pub delete_plaintext_versions: bool,
 }
@@ -35,6 +37,7 @@ pub enum What {
     TooLarge,
     Gone,
     KeepsChanging,
+    VersionsSuspended,
     Damaged,
     Foreign,
     Unreadable,
@@ -76,6 +79,7 @@ impl What {
             Self::Metadata => "has metadata that the store does not show, or that leave no room for the envelope",
             Self::TooLarge => "is too large",
             Self::KeepsChanging => "was written again and again meanwhile",
+            Self::VersionsSuspended => "is a version of a bucket that keeps none any more: writing would replace another one",
             Self::Damaged => "is damaged",
             Self::Foreign => "was sealed for another place, or under a key that is not the one configured",
             Self::Unreadable => "may not be read or written",
@@ -109,7 +113,7 @@ impl Outcome {
 
 impl Resealing {
     async fn current(&self, object: &ObjectName) -> Result<Outcome, Error> {
-        match self.gateway.reseal(object, self.what, self.apply).await? {
+        match self.gateway.reseal(object, self.what, self.versioning, self.apply).await? {
             Resealed::Would(bytes) => Ok(Outcome { bytes, ..Outcome::of(What::Would) }),
             Resealed::Left(why) => Ok(Outcome::of(left(why))),
             Resealed::Done { bytes, kept } => {
@@ -147,6 +151,7 @@ fn left(why: Left) -> What {
         Left::TooLarge => What::TooLarge,
         Left::Gone => What::Gone,
         Left::KeepsChanging => What::KeepsChanging,
+        Left::VersionsSuspended => What::VersionsSuspended,
     }
 }
 

@@ -14,8 +14,9 @@ use super::check::{BodyCheck, checksum_headers};
 use super::headers::copy::{self, Stored as MetadataFrom};
 use super::multipart::{LARGE_PLAIN_MAX, Large};
 use super::object::{Stored, Unsealed};
+use super::rewrap::carried;
 use super::{Error, Gateway, Nature};
-use crate::backend::{self, CopySource, ObjectName, PutObject, Select};
+use crate::backend::{self, CopySource, ObjectName, PutObject, Select, Versioning};
 use crate::format::{self, ChecksumKind, Layout, PlainLen, SealedLen};
 use crate::stream::{self, BoxError};
 
@@ -25,15 +26,6 @@ const ATTEMPTS: usize = 4;
 const READ_BACKS: u32 = 6;
 const READ_BACK_PAUSE: Duration = Duration::from_millis(250);
 const VERSION_ID: &str = "x-amz-version-id";
-/// What lies beside an object and is no content header, metadata or tag.
-const CARRIED: [&str; 5] = [
-    "x-amz-object-lock-legal-hold",
-    "x-amz-object-lock-mode",
-    "x-amz-object-lock-retain-until-date",
-    "x-amz-storage-class",
-    "x-amz-website-redirect-location",
-];
-
 type Plain = futures::stream::BoxStream<'static, Result<bytes::Bytes, BoxError>>;
 
 /// What is sealed anew.
@@ -82,6 +74,8 @@ pub enum Left {
     Gone,
     /// Others keep writing it.
     KeepsChanging,
+    /// The bucket keeps versions no longer, and this is one that it kept: what is written would take the place of the version `null`.
+    VersionsSuspended,
 }
 
 /// What became of an old version.
@@ -112,10 +106,16 @@ impl Gateway {
     ///
     /// # Errors
     /// A store or key service that does not answer, and objects that are damaged.
-    pub async fn reseal(&self, object: &ObjectName, what: Reseal, apply: bool) -> Result<Resealed, Error> {
+    pub async fn reseal(
+        &self,
+        object: &ObjectName,
+        what: Reseal,
+        versioning: Versioning,
+        apply: bool,
+    ) -> Result<Resealed, Error> {
         self.multipart.place.admit(&object.bucket, &object.key)?;
         for _ in 0..ATTEMPTS {
-            match self.reseal_once(object, what, apply).await {
+            match self.reseal_once(object, what, versioning, apply).await {
                 Err(Error::Backend(backend::Error::Refused(refusal))) if matches!(refusal.status, 409 | 412) => {}
                 Err(Error::Backend(backend::Error::Refused(refusal))) if is_gone(&refusal) => {
                     return Ok(Resealed::Left(Left::Gone));
@@ -127,13 +127,22 @@ impl Gateway {
         Ok(Resealed::Left(Left::KeepsChanging))
     }
 
-    async fn reseal_once(&self, object: &ObjectName, what: Reseal, apply: bool) -> Result<Resealed, Error> {
+    async fn reseal_once(
+        &self,
+        object: &ObjectName,
+        what: Reseal,
+        versioning: Versioning,
+        apply: bool,
+    ) -> Result<Resealed, Error> {
         let left = |why| Ok(Resealed::Left(why));
         let headers = self.head_with_words(select(object, None)).await?;
         match (what, headers.contains_key(format::HEADER)) {
             (Reseal::Plaintext, true) => return left(Left::IsSealed),
             (Reseal::Sealed, false) => return left(Left::IsPlaintext),
             _ => {}
+        }
+        if versioning == Versioning::Suspended && version_of(&headers).is_some_and(|version| version != "null") {
+            return left(Left::VersionsSuspended);
         }
         if is_archived(&headers) {
             return left(Left::Archived);
@@ -276,14 +285,11 @@ impl Gateway {
         let object = &before.at.object;
         let layout = if len.get() > self.multipart.put_max { Layout::Multipart } else { Layout::Single };
         let fresh = self.keys.fresh(&object.bucket, &object.key, layout).await?;
-        let (nobody, none) = (HeaderMap::new(), Extensions::new());
-        let mut sent = copy::for_copy(&nobody, &none, MetadataFrom::FromSource(&before.headers), &fresh.envelope.encode())?;
+        let mut beside = carried(&before.headers);
+        beside.extend(self.acl_of(&before.at).await?);
+        let mut sent =
+            copy::for_copy(&beside, &Extensions::new(), MetadataFrom::FromSource(&before.headers), &fresh.envelope.encode())?;
         copy::as_upload(&mut sent);
-        for name in CARRIED {
-            if let Some(value) = before.headers.get(name) {
-                sent.insert(name, value.clone());
-            }
-        }
         if let Some(tags) = self.tags_of(&before.at, HeaderMap::new()).await? {
             sent.insert("x-amz-tagging", tags);
         }

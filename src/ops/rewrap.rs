@@ -73,7 +73,7 @@ impl Gateway {
     }
 
     /// The access control list of an object as headers; nothing where it only says that the owner may do everything, or cannot be read.
-    async fn acl_of(&self, source: &CopySource) -> Result<HeaderMap, Error> {
+    pub(super) async fn acl_of(&self, source: &CopySource) -> Result<HeaderMap, Error> {
         match self.backend.acl(source).await {
             Ok(acl) => Ok(acl),
             // Nobody can carry what he may not read, and stores without lists have none.
@@ -84,7 +84,7 @@ impl Gateway {
 }
 
 /// Storage class, redirect and lock of an object, from its HEAD.
-fn carried(head: &HeaderMap) -> HeaderMap {
+pub(super) fn carried(head: &HeaderMap) -> HeaderMap {
     let mut out = HeaderMap::new();
     for name in CARRIED {
         if let Some(value) = head.get(name) {
