@@ -54,6 +54,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         if let Some(error) = unwritten {
             return Err(Failure::Run(format!("--report: {error}")));
         }
+        totals.conclude();
         let outcome = operator::ended(ended, totals.found() > 0);
         let document = Document {
             command: "verify",

@@ -269,8 +269,9 @@ impl Totals {
         Some(Stuck { key, version_id, stored_bytes: entry.stored_size, label, class: *class, detail })
     }
 
-    /// The last word on every key.
+    /// The last word on every key, and findings in the order of names.
     pub fn conclude(&mut self, uploads: &BTreeMap<Label, u64>, is_configured: impl Fn(&str) -> bool) {
+        self.findings.sort_by(|a, b| (&a.key, &a.version_id).cmp(&(&b.key, &b.version_id)));
         for (label, count) in uploads {
             self.keys.entry(label.to_string()).or_default().uploads_under_way = *count;
         }
@@ -282,9 +283,7 @@ impl Totals {
 
     /// The lines for people.
     pub fn text(&self, out: &mut impl io::Write) -> io::Result<()> {
-        let mut findings: Vec<_> = self.findings.iter().collect();
-        findings.sort_by(|a, b| (&a.key, &a.version_id).cmp(&(&b.key, &b.version_id)));
-        for Stuck { key, version_id, detail, .. } in findings {
+        for Stuck { key, version_id, detail, .. } in &self.findings {
             writeln!(out, "NOT MOVED {}: {detail}", super::report::name(key, version_id.as_deref()))?;
         }
         let (moved, after) = if self.applied { ("moved", "after") } else { ("would move", "would be") };

@@ -255,15 +255,17 @@ impl Totals {
         self.damaged + self.foreign + self.plaintext + self.unreadable
     }
 
+    /// Brings findings into the order of names: that in which objects were done says nothing.
+    pub fn conclude(&mut self) {
+        self.findings.sort_by(|a, b| (&a.key, &a.version_id).cmp(&(&b.key, &b.version_id)));
+    }
+
     /// The lines for people.
     pub fn text(&self, out: &mut impl io::Write) -> io::Result<()> {
-        // The order in which objects were done says nothing.
-        let mut findings: Vec<_> = self.findings.iter().collect();
-        findings.sort_by(|a, b| (&a.key, &a.version_id).cmp(&(&b.key, &b.version_id)));
-        for finding in &findings {
+        for finding in &self.findings {
             writeln!(out, "{finding}")?;
         }
-        let left_out = self.found() - findings.len() as u64;
+        let left_out = self.found() - self.findings.len() as u64;
         if left_out > 0 {
             writeln!(out, "{left_out} more findings; --report writes all of them into a file")?;
         }

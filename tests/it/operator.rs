@@ -100,15 +100,15 @@ pub async fn label(behind: &Client, bucket: &str, key: &str) -> String {
     ciphergate::format::Envelope::parse(&text).expect("an envelope").label().to_string()
 }
 
-/// Compares with a file of tests/it/snapshots, with what differs from run to run taken out. CIPHERGATE_BLESS=1 writes the file.
+/// Compares with a file of tests/it/snapshots, with what differs from run to run taken out. BLESS_SNAPSHOTS=1 writes the file.
 pub fn snapshot(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots").join(name);
     let masked = masked(text);
-    if std::env::var_os("CIPHERGATE_BLESS").is_some() {
+    if std::env::var_os("BLESS_SNAPSHOTS").is_some() {
         std::fs::write(&path, &masked).expect("written");
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert_eq!(masked, expected, "{name}; CIPHERGATE_BLESS=1 takes what is new");
+    assert_eq!(masked, expected, "{name}; BLESS_SNAPSHOTS=1 takes what is new");
 }
 
 fn masked(text: &str) -> String {
