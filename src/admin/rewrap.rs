@@ -26,13 +26,13 @@ pub(super) fn run(args: &RewrapArgs) -> Result<(), Failure> {
             command: "rewrap".to_owned(),
             target: args.target.to_string(),
             options: json!({
-                "to": to.to_string(),
+                "to": to.as_ref().map(ToString::to_string),
                 "from": from.as_ref().map(ToString::to_string),
                 "apply": args.apply,
                 "versioning": format!("{versioning:?}"),
             }),
         };
-        let (mut totals, mut found) = (Totals::new(args.apply, &to, versioning), operator::report_file(&args.bulk)?);
+        let (mut totals, mut found) = (Totals::new(args.apply, to.as_ref(), versioning), operator::report_file(&args.bulk)?);
         let versions = if versioning == Versioning::Never { Versions::Current } else { Versions::All };
         let replay = |entry: &Entry, outcome: Outcome| totals.add(entry, &outcome);
         let run = operator::prepare(&args.bulk, gateway.clone(), stop, &header, (args.target.clone(), versions), replay)?;
@@ -84,12 +84,13 @@ fn label(text: &str) -> Result<Label, Failure> {
     text.parse().map_err(|error| Failure::Usage(format!("\"{text}\": {error}")))
 }
 
-/// The key that objects are to be under: the one asked for, or the rule's.
-fn wanted(args: &RewrapArgs, gateway: &Gateway) -> Result<Label, Failure> {
-    let rule = gateway.keys().label_for(&args.target.bucket).map_err(Failure::usage)?;
-    let to = args.to.as_deref().map_or(Ok(rule), label)?;
+/// The key that objects are to be under: the one asked for, or the one that the rules name for all of them. `None` where the rules differ: each
+/// object goes by its own.
+fn wanted(args: &RewrapArgs, gateway: &Gateway) -> Result<Option<Label>, Failure> {
+    let rule = gateway.keys().label_below(&args.target.bucket, &args.target.key).map_err(Failure::usage)?;
+    let Some(to) = args.to.as_deref().map(label).transpose()?.or(rule) else { return Ok(None) };
     match gateway.keys().has(&to) {
-        true => Ok(to),
+        true => Ok(Some(to)),
         false => Err(Failure::Usage(format!("--to {to}: the configuration has no key of that label"))),
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         }),
     };
     let (document, outcome) = operator::with_gateway(&args.config, &args.target, async |gateway, stop| {
-        gateway.keys().label_for(&args.target.bucket).map_err(Failure::usage)?;
+        gateway.keys().label_for(&args.target.bucket, &args.target.key).map_err(Failure::usage)?;
         let began = Instant::now();
         let versions = if args.all_versions { Versions::All } else { Versions::Current };
         let (mut totals, mut found) = (Totals::default(), operator::report_file(&args.bulk)?);

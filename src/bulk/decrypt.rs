@@ -156,8 +156,12 @@ impl Leaving {
                 Some(len) => len.get(),
                 None => return Ok(Outcome::of(What::Damaged)),
             },
-            Found::Nothing if self.gateway.access_of(&self.bucket) == Access::ReadThrough => at.stored_len,
-            Found::Nothing | Found::Malformed(_) => return Ok(Outcome::of(What::Damaged)),
+            Found::Nothing => match self.gateway.aws_plain_len(&at).await? {
+                Some(len) => len,
+                None if self.gateway.access_of(&self.bucket) == Access::ReadThrough => at.stored_len,
+                None => return Ok(Outcome::of(What::Damaged)),
+            },
+            Found::Malformed(_) => return Ok(Outcome::of(What::Damaged)),
         };
         Ok(Outcome { bytes, ..Outcome::of(What::Would) })
     }

@@ -31,6 +31,7 @@ pub enum What {
     IsSealed,
     IsPlaintext,
     LostEnvelope,
+    AwsClient,
     CustomerKey,
     Archived,
     Metadata,
@@ -74,6 +75,9 @@ impl What {
         Some(match self {
             Self::Would | Self::Done | Self::IsSealed | Self::IsPlaintext | Self::Gone | Self::OldVersion => return None,
             Self::LostEnvelope => "ends like a sealed object and has no envelope",
+            Self::AwsClient => {
+                "was written by AWS's encryption client: reencrypt takes it, in a bucket with aws_client = \"read\""
+            }
             Self::CustomerKey => "opens with the client's own key alone",
             Self::Archived => "is archived: restore it first",
             Self::Metadata => "has metadata that the store does not show, or that leave no room for the envelope",
@@ -145,6 +149,7 @@ fn left(why: Left) -> What {
         Left::IsSealed => What::IsSealed,
         Left::IsPlaintext => What::IsPlaintext,
         Left::LostEnvelope => What::LostEnvelope,
+        Left::AwsClient => What::AwsClient,
         Left::CustomerKey => What::CustomerKey,
         Left::Archived => What::Archived,
         Left::Metadata => What::Metadata,

@@ -21,8 +21,8 @@ const ATTEMPTS: u32 = 8;
 pub struct Rewrap {
     pub gateway: Gateway,
     pub bucket: String,
-    /// The key that objects are to be under.
-    pub to: Label,
+    /// The key that objects are to be under; `None`: each under the one that its rule names.
+    pub to: Option<Label>,
     /// Only objects under this one are moved.
     pub from: Option<Label>,
     pub versioning: Versioning,
@@ -66,7 +66,7 @@ impl Rewrap {
     pub fn new(
         gateway: Gateway,
         bucket: String,
-        (from, to): (Option<Label>, Label),
+        (from, to): (Option<Label>, Option<Label>),
         versioning: Versioning,
         apply: bool,
     ) -> Self {
@@ -92,21 +92,25 @@ impl Rewrap {
             Found::Envelope(envelope) if envelope.flags().customer => return Ok(Outcome::CustomerKey),
             Found::Envelope(envelope) => envelope.label().clone(),
         };
+        let to = match &self.to {
+            Some(to) => to.clone(),
+            None => self.gateway.keys().label_for(&self.bucket, &entry.key)?,
+        };
         let is_meant = self.from.as_ref().is_none_or(|from| *from == label);
-        if !entry.is_latest || label == self.to || !is_meant {
+        if !entry.is_latest || label == to || !is_meant {
             // Whose answer was lost may have been moved all the same.
-            let from = self.begun().remove(&entry.key).filter(|_| label == self.to);
+            let from = self.begun().remove(&entry.key).filter(|_| label == to);
             return Ok(match from {
                 Some(from) => Outcome::Moved { from: from.to_string(), to: label.to_string() },
                 None => Outcome::Stays { label: label.to_string() },
             });
         }
-        let moved = Outcome::Moved { from: label.to_string(), to: self.to.to_string() };
+        let moved = Outcome::Moved { from: label.to_string(), to: to.to_string() };
         if !self.apply {
             return Ok(moved);
         }
         self.begun().insert(entry.key.clone(), label.clone());
-        match self.gateway.rewrap_in_place(&at, &self.to, self.versioning).await {
+        match self.gateway.rewrap_in_place(&at, &to, self.versioning).await {
             Ok(()) => {
                 self.begun().remove(&entry.key);
                 Ok(moved)
@@ -194,7 +198,8 @@ pub struct Need {
 #[derive(Debug, Default, Serialize)]
 pub struct Totals {
     pub applied: bool,
-    pub to: String,
+    /// The key's label; none where each object went by its own rule.
+    pub to: Option<String>,
     /// Current objects, and old versions of them.
     pub objects: u64,
     pub moved: u64,
@@ -215,9 +220,9 @@ pub struct Totals {
 
 impl Totals {
     #[must_use]
-    pub fn new(applied: bool, to: &Label, versioning: Versioning) -> Self {
+    pub fn new(applied: bool, to: Option<&Label>, versioning: Versioning) -> Self {
         let keeps_versions = versioning == Versioning::Enabled;
-        Self { applied, to: to.to_string(), keeps_versions, ..Self::default() }
+        Self { applied, to: to.map(ToString::to_string), keeps_versions, ..Self::default() }
     }
 
     pub fn add(&mut self, entry: &Entry, outcome: &Outcome) {
@@ -288,6 +293,7 @@ impl Totals {
         }
         let (moved, after) = if self.applied { ("moved", "after") } else { ("would move", "would be") };
         let Self { objects, moved: count, stayed, stuck, customer_key, plaintext, gone, to, .. } = self;
+        let to = to.as_deref().unwrap_or("the keys of their rules");
         writeln!(out, "{objects} objects: {moved} {count} to {to}, {stayed} stay, {stuck} cannot be moved")?;
         writeln!(out, "left out: {customer_key} with the client's own key, {plaintext} plaintext, {gone} removed meanwhile")?;
         for (label, need) in &self.keys {
@@ -336,7 +342,7 @@ mod tests {
         let (old, new): (Label, Label) = ("old".parse().unwrap(), "new".parse().unwrap());
         let moved = Outcome::Moved { from: "old".into(), to: "new".into() };
         let needed = |versioning, more: &[(bool, Outcome)], uploads: &[(Label, u64)]| {
-            let mut totals = Totals::new(true, &new, versioning);
+            let mut totals = Totals::new(true, Some(&new), versioning);
             totals.add(&entry(true), &moved);
             more.iter().for_each(|(is_latest, outcome)| totals.add(&entry(*is_latest), outcome));
             totals.conclude(&uploads.iter().cloned().collect(), |label| label == "new");

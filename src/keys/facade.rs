@@ -165,9 +165,16 @@ impl Keys {
         self.providers.contains_key(label)
     }
 
-    /// The label that new objects of this bucket get. Errors: nothing is sealed in the bucket, or it has no scope of its own.
-    pub fn label_for(&self, bucket: &str) -> Result<Label, Error> {
-        Ok(self.rules.resolve(bucket)?.rule.label.clone())
+    /// The label that a new object of this name gets. Errors: nothing is sealed in the bucket, or it has no scope of its own.
+    pub fn label_for(&self, bucket: &str, key: &str) -> Result<Label, Error> {
+        Ok(self.rules.resolve(bucket, key)?.rule.label.clone())
+    }
+
+    /// The label that every new object whose key begins like this gets, or none where rules for prefixes say different things of them.
+    /// Errors: as of [`Keys::label_for`].
+    pub fn label_below(&self, bucket: &str, prefix: &str) -> Result<Option<Label>, Error> {
+        let own = self.label_for(bucket, prefix)?;
+        Ok(self.rules.labels_below(bucket, prefix).all(|label| *label == own).then_some(own))
     }
 
     /// What a client may call the key of a label: its ARN, otherwise the label itself.

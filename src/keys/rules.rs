@@ -158,6 +158,12 @@ impl KeyRules {
         }
     }
 
+    /// The labels of the rules for longer prefixes than this one, which begin with it.
+    pub fn labels_below<'a>(&'a self, bucket: &str, prefix: &'a str) -> impl Iterator<Item = &'a Label> {
+        let prefixes = self.buckets.get(bucket).into_iter().flat_map(|entry| &entry.prefixes);
+        prefixes.filter(move |entry| entry.prefix.starts_with(prefix)).map(|entry| &entry.rule.label)
+    }
+
     /// Every label that new objects may get, each with a rule and a scope to prove it with.
     pub fn writers(&self) -> impl Iterator<Item = Resolved<'_>> {
         let named = self.buckets.iter().flat_map(|(bucket, entry)| {

@@ -73,6 +73,14 @@ impl Gateway {
         &self.keys
     }
 
+    /// Bytes of plaintext of an object of AWS's encryption client; `None` for anything else, and where no rule says that such objects are read.
+    ///
+    /// # Errors
+    /// As a read's.
+    pub async fn aws_plain_len(&self, at: &AtRest) -> Result<Option<u64>, Error> {
+        Ok(self.aws_object(&at.object, &HeaderMap::new(), &at.headers).await?.map(|stored| stored.plain_len))
+    }
+
     /// Where uploads keep their state.
     #[must_use]
     pub fn place(&self) -> &StatePlace {

@@ -103,6 +103,12 @@ impl AwsStored {
     }
 }
 
+/// Whether an answer shows fields of AWS's client, whatever a rule says of them.
+pub(super) fn has_fields(answer: &HeaderMap) -> bool {
+    let of_client = |name: &http::HeaderName| name.as_str().strip_prefix("x-amz-meta-").is_some_and(is_of_client);
+    answer.keys().any(of_client)
+}
+
 impl From<AwsRefusal> for Error {
     fn from(refusal: AwsRefusal) -> Self {
         match refusal {

@@ -91,6 +91,8 @@ impl Gateway {
                 headers.extend(checksum.iter().flat_map(|checksum| checksum_headers(checksum).into_iter().take(1)));
                 (stored.plain_len.get(), footer.crc64)
             }
+            // Verified as a whole when it is opened.
+            Found::AwsClient(stored) => (stored.plain_len, None),
             Found::Plain(plain) => {
                 let told = self.plain_checksum(select(object, at.version_id.clone()), plain).await?;
                 let whole = told.iter().all(|(_, value)| value != "COMPOSITE" && !value.as_bytes().contains(&b'-'));

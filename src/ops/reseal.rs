@@ -62,6 +62,8 @@ pub enum Left {
     IsPlaintext,
     /// It has none, and ends as a sealed object of its length does.
     LostEnvelope,
+    /// AWS's encryption client wrote it: what lies there is sealed already, and becomes ours by opening it first.
+    AwsClient,
     /// It opens with the client's own key alone.
     CustomerKey,
     /// It has to be restored first.
@@ -136,9 +138,14 @@ impl Gateway {
     ) -> Result<Resealed, Error> {
         let left = |why| Ok(Resealed::Left(why));
         let headers = self.head_with_words(select(object, None)).await?;
+        let aws = self.aws_object(object, &HeaderMap::new(), &headers).await?;
         match (what, headers.contains_key(format::HEADER)) {
             (Reseal::Plaintext, true) => return left(Left::IsSealed),
-            (Reseal::Sealed, false) => return left(Left::IsPlaintext),
+            // Also where no rule says that such objects are read: their bytes must never be taken for the plaintext.
+            (Reseal::Plaintext, false) if aws.is_some() || super::aws_client::has_fields(&headers) => {
+                return left(Left::AwsClient);
+            }
+            (Reseal::Sealed, false) if aws.is_none() => return left(Left::IsPlaintext),
             _ => {}
         }
         if versioning == Versioning::Suspended && version_of(&headers).is_some_and(|version| version != "null") {
@@ -163,6 +170,10 @@ impl Gateway {
                     return left(Left::LostEnvelope);
                 }
             }
+            Reseal::Sealed if aws.is_some() => {
+                before.len = aws.as_ref().map_or(0, |stored| stored.plain_len);
+                super::headers::drop_aws_fields(&mut before.headers);
+            }
             Reseal::Sealed => {
                 let stored = Stored::read(&before.headers)?;
                 if stored.envelope.flags().customer {
@@ -179,6 +190,10 @@ impl Gateway {
             return Ok(Resealed::Would(before.len));
         }
         let (plain, declared) = match &sealed {
+            None if aws.is_some() => {
+                let (at, conditions) = (&before.at, matching(&before.etag));
+                (self.open_whole(&at.object, at.version_id.clone(), conditions, None).await?.boxed(), HeaderMap::new())
+            }
             None => (self.plain_source(&before).await?, self.checksum_of_plaintext(&before).await?),
             Some(stored) => {
                 let declared = self.checksum_of_sealed(&before, stored).await?;
@@ -204,7 +219,7 @@ impl Gateway {
             Err(Error::Backend(backend::Error::Refused(refusal))) if is_gone(&refusal) => return Ok(OldVersion::Gone),
             old => old?,
         };
-        if old.contains_key(format::HEADER) {
+        if old.contains_key(format::HEADER) || super::aws_client::has_fields(&old) {
             return Ok(OldVersion::Sealed);
         }
         if !delete {
