@@ -18,6 +18,7 @@ mod multipart;
 mod operator;
 mod parts;
 mod planted;
+mod prefixes;
 mod provider_contract;
 mod recover;
 mod reseal;
