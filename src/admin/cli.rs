@@ -252,7 +252,7 @@ pub struct RewrapArgs {
     /// What keys begin with, as s3://BUCKET/PREFIX; s3://BUCKET for all. Nothing in it is percent-encoded.
     #[arg(value_name = "TARGET")]
     pub target: Target,
-    /// The key that objects are to be under, by its label. Without it, the one that the bucket's rule names.
+    /// The key that objects are to be under, by its label. Without it, the one that the rule of each object names.
     #[arg(long, value_name = "LABEL")]
     pub to: Option<String>,
     /// Move only objects under the key of this label.
