@@ -3,6 +3,7 @@
 //! `tests/run` starts LocalStack and says where it is.
 
 mod gateway;
+mod outage;
 
 use crate::provider_contract::{Subject, context, fingerprint, provider_contract};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
