@@ -8,6 +8,7 @@ use aws_config::{BehaviorVersion, Region};
 use super::Error;
 use super::store_side::{http_client, tls_context};
 use crate::config::{self, Config, KeySource};
+use crate::keys::guard::{Guard, GuardLimits};
 use crate::keys::keyring::Keyring;
 use crate::keys::kms::{KeyArn, KmsOptions, KmsProvider};
 use crate::keys::rules::{BucketRule, KeyMode, KeyRules, PrefixRule, Rule, SuiteChoice};
@@ -46,8 +47,16 @@ pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
                 })?;
                 let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client(&context));
                 let sdk = loader.region(Region::new(arn.region().to_owned())).load().await;
-                let options = KmsOptions { endpoint: endpoint.as_ref().map(ToString::to_string), ..KmsOptions::default() };
-                Arc::new(KmsProvider::new(&sdk, &options, [(label.clone(), arn)]))
+                let limits = GuardLimits::default();
+                // The guard tries again and not the SDK: what is tried again must go by its budget and count.
+                let options = KmsOptions {
+                    endpoint: endpoint.as_ref().map(ToString::to_string),
+                    operation_timeout: limits.deadline,
+                    attempts_max: 1,
+                    ..KmsOptions::default()
+                };
+                let provider = Arc::new(KmsProvider::new(&sdk, &options, [(label.clone(), arn)]));
+                Arc::new(Guard::new(provider, label.clone(), limits, Sources::system()))
             }
         };
         providers.insert(label, provider);

@@ -291,8 +291,9 @@ async fn prove_until_ready(keys: Arc<Keys>, store: StoreSide, readiness: Readine
 }
 
 fn install_metrics() -> Result<PrometheusHandle, Error> {
-    let builder =
-        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(names::REQUEST_SECONDS.to_owned()), &SECONDS_BUCKETS)?;
+    let seconds =
+        |builder: PrometheusBuilder, name: &str| builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &SECONDS_BUCKETS);
+    let builder = seconds(seconds(PrometheusBuilder::new(), names::REQUEST_SECONDS)?, names::KMS_SECONDS)?;
     let handle = builder.install_recorder()?;
     names::describe();
     Ok(handle)

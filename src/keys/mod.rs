@@ -7,6 +7,7 @@ mod cache;
 mod choice;
 mod error;
 mod facade;
+pub mod guard;
 pub mod keyring;
 pub mod kms;
 pub mod rules;

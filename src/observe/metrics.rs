@@ -32,6 +32,21 @@ pub const KEY_CALL_FAILURES: &str = "ciphergate_key_call_failures_total";
 /// Data keys put to use, by `use` (`seal` a new object, `open` a stored one). What is not in the calls came from memory.
 pub const KEYS_USED: &str = "ciphergate_keys_used_total";
 
+/// Attempts sent to AWS KMS, failures included, by `label` of the key and `operation` (`GenerateDataKey`, `Decrypt`).
+pub const KMS_CALLS: &str = "ciphergate_kms_calls_total";
+/// Attempts that failed, by `label`, `operation` and `kind`, the words of the log.
+pub const KMS_FAILURES: &str = "ciphergate_kms_failures_total";
+/// Seconds that an attempt took, by `label` and `operation`.
+pub const KMS_SECONDS: &str = "ciphergate_kms_call_duration_seconds";
+/// Attempts that repeated another one, by `label`.
+pub const KMS_RETRIES: &str = "ciphergate_kms_retries_total";
+/// Calls that were not made, by `label` and `reason`: an open `breaker`, or a full `queue`.
+pub const KMS_REFUSED: &str = "ciphergate_kms_refused_total";
+/// Attempts under way, by `label`.
+pub const KMS_IN_FLIGHT: &str = "ciphergate_kms_in_flight";
+/// State of the circuit breaker, by `label`: 0 closed, 1 probing, 2 open.
+pub const KMS_BREAKER: &str = "ciphergate_kms_breaker_state";
+
 /// Tells the installed recorder what each metric is. Call once, after the recorder is in place.
 pub fn describe() {
     metrics::describe_counter!(REQUESTS, "Requests by operation and status class.");
@@ -50,6 +65,13 @@ pub fn describe() {
     metrics::describe_counter!(FORWARD_RETRIES, "Attempts repeated on the forward way.");
     metrics::describe_counter!(KEY_CALLS, "Calls to a key service or keyring, failures included.");
     metrics::describe_counter!(KEY_CALL_FAILURES, "Calls to a key service or keyring that failed.");
+    metrics::describe_counter!(KMS_CALLS, "Attempts sent to AWS KMS, failures included.");
+    metrics::describe_counter!(KMS_FAILURES, "Attempts at AWS KMS that failed, by kind.");
+    metrics::describe_histogram!(KMS_SECONDS, metrics::Unit::Seconds, "Time of one attempt at AWS KMS.");
+    metrics::describe_counter!(KMS_RETRIES, "Attempts at AWS KMS that repeated another one.");
+    metrics::describe_counter!(KMS_REFUSED, "Calls to AWS KMS that were not made: the breaker was open or the queue full.");
+    metrics::describe_gauge!(KMS_IN_FLIGHT, "Attempts at AWS KMS under way.");
+    metrics::describe_gauge!(KMS_BREAKER, "Circuit breaker of a key: 0 closed, 1 probing, 2 open.");
     metrics::describe_counter!(KEYS_USED, "Data keys put to use; what is not in the calls came from memory.");
 }
 
@@ -91,6 +113,43 @@ pub(crate) fn forwarded(outcome: &'static str) {
 
 pub(crate) fn forward_retried() {
     metrics::counter!(FORWARD_RETRIES).increment(1);
+}
+
+pub(crate) fn kms_called(label: &str, operation: &'static str, failure: Option<&'static str>, took: Duration) {
+    metrics::counter!(KMS_CALLS, "label" => label.to_owned(), "operation" => operation).increment(1);
+    metrics::histogram!(KMS_SECONDS, "label" => label.to_owned(), "operation" => operation).record(took.as_secs_f64());
+    if let Some(kind) = failure {
+        metrics::counter!(KMS_FAILURES, "label" => label.to_owned(), "operation" => operation, "kind" => kind).increment(1);
+    }
+}
+
+pub(crate) fn kms_retried(label: &str) {
+    metrics::counter!(KMS_RETRIES, "label" => label.to_owned()).increment(1);
+}
+
+pub(crate) fn kms_refused(label: &str, reason: &'static str) {
+    metrics::counter!(KMS_REFUSED, "label" => label.to_owned(), "reason" => reason).increment(1);
+}
+
+pub(crate) fn kms_breaker(label: &str, state: u8) {
+    metrics::gauge!(KMS_BREAKER, "label" => label.to_owned()).set(f64::from(state));
+}
+
+/// One attempt under way, for as long as this lives.
+pub(crate) struct KmsInFlight(metrics::Gauge);
+
+impl KmsInFlight {
+    pub(crate) fn begin(label: &str) -> Self {
+        let gauge = metrics::gauge!(KMS_IN_FLIGHT, "label" => label.to_owned());
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for KmsInFlight {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 /// What was counted elsewhere since the start.

@@ -3,6 +3,7 @@
 //! `tests/run` starts LocalStack and says where it is.
 
 mod gateway;
+mod outage;
 mod rewrap;
 
 use crate::provider_contract::{Subject, context, fingerprint, provider_contract};
