@@ -47,6 +47,7 @@ pub(super) fn run(args: &DecryptArgs) -> Result<(), Failure> {
                 }
             })
             .await?;
+        counts.conclude();
         let document = Document {
             command: "decrypt",
             target: args.target.to_string(),

@@ -90,6 +90,7 @@ fn run(job: &Job<'_>) -> Result<(), Failure> {
                 }
             })
             .await?;
+        counts.conclude();
         let document = Document {
             command: job.command,
             target: job.target.to_string(),

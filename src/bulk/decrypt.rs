@@ -266,6 +266,11 @@ impl Counts {
         }
         Some(finding)
     }
+
+    /// The last thing before the report: findings in the order of names, whichever object was done first.
+    pub fn conclude(&mut self) {
+        self.first_findings.sort_by(|a, b| a.key.cmp(&b.key));
+    }
 }
 
 /// The report for people.

@@ -233,6 +233,11 @@ impl Counts {
         Some(finding)
     }
 
+    /// The last thing before the report: findings in the order of names, whichever object was done first.
+    pub fn conclude(&mut self) {
+        self.first_findings.sort_by(|a, b| (&a.key, &a.version_id).cmp(&(&b.key, &b.version_id)));
+    }
+
     fn old(&self, kinds: &[Old]) -> u64 {
         kinds.iter().filter_map(|kind| self.old_versions.get(kind)).sum()
     }

@@ -85,6 +85,7 @@ async fn plaintext_goes_into_a_bucket_that_is_meant_for_it_and_no_other() {
     assert_eq!(code, Some(0), "{said}");
     let head = "s3://shut/ to s3://open/out/: 3 objects would be decrypted (12682912 bytes of plaintext)\nnothing was written";
     assert!(said.starts_with(head), "{said}");
+    crate::operator::snapshot("decrypt-dry.txt", &said);
     let listed = site.behind().list_objects_v2().bucket("open").send().await.expect("list");
     assert!(listed.contents().is_empty());
 
@@ -107,6 +108,7 @@ async fn plaintext_goes_into_a_bucket_that_is_meant_for_it_and_no_other() {
     {
         assert!(said.contains(words), "{words} in\n{said}");
     }
+    crate::operator::snapshot("decrypt.txt", &said);
     let listed = site.behind().list_objects_v2().bucket("open").send().await.expect("list");
     let sizes: Vec<_> = listed.contents().iter().map(|object| (object.key().unwrap_or(""), object.size().unwrap_or(0))).collect();
     assert_eq!(sizes, [("out/a/b", 100_000), ("out/empty", 1)], "nothing of a damaged object comes into being");

@@ -78,6 +78,7 @@ async fn what_verifies_comes_out_and_what_is_lost_is_told() {
     assert!(output.stdout == [&plain[..CHUNK], &plain[2 * CHUNK..]].concat());
     assert!(told(&output).0 == Some(3) && told(&output).2.contains("NOT WHOLE"));
     let output = command(&site, "", &["s3://hurt/flipped", "--json"]).output().expect("runs");
+    crate::operator::snapshot("recover.json", &String::from_utf8_lossy(&output.stdout));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["lost"], serde_json::json!([{"first": 65_536, "last": 131_071, "why": "damaged"}]));
     assert_eq!((&json["whole"], &json["length_from"], &json["lost_bytes"]), (&false.into(), &"footer".into(), &65_536.into()));

@@ -13,6 +13,7 @@ use data_encoding::BASE64;
 use sha2::{Digest as _, Sha256};
 
 use crate::kit::{Launch, Site, noise, wait_until};
+use crate::operator::snapshot;
 
 const OLD: &str = "multipart.put_bytes_max = 5242880\n[buckets.\"old\"]\naccess = \"read-through\"\n[buckets.\"open\"]\naccess = \"plaintext\"\n";
 
@@ -103,12 +104,14 @@ async fn plaintext_is_sealed_in_its_place_with_all_that_lies_beside_it() {
         "{said}"
     );
     assert!(said.contains("FINDING stripped: ends like a sealed object") && said.contains("--apply"), "{said}");
+    snapshot("encrypt-dry.txt", &said);
     assert!(stored(&site, "a").await.1 == bodies[0].1, "a dry run writes nothing");
 
     let report = site.folder.path().join("findings");
     let (code, said) =
         run(&site, "encrypt", &["s3://old", "--apply", "--json", "--report", report.to_str().expect("UTF-8")]).await;
     assert_eq!(code, Some(3), "{said}");
+    snapshot("encrypt.json", &said);
     let json: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(json["objects"], serde_json::json!({"done": 4, "is-sealed": 1, "lost-envelope": 1}));
     assert_eq!((&json["bytes"], &json["ended"], &json["applied"]), (&12_682_921.into(), &"complete".into(), &true.into()));
@@ -272,6 +275,7 @@ async fn a_sealed_object_gets_a_new_data_key_and_keeps_its_checksum() {
     assert_eq!(commits().await, before);
     let (code, said) = run(&site, "reencrypt", &["s3://old", "--apply"]).await;
     assert_eq!(code, Some(0), "{said}");
+    snapshot("reencrypt.txt", &said);
     assert!(commits().await.iter().zip(&before).all(|(new, old)| new != old), "every data key is another one");
     assert_eq!(checksum("parts").await, sum);
     for (key, body) in &bodies {

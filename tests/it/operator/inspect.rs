@@ -42,7 +42,7 @@ async fn inspect_says_what_an_object_is_without_its_key_and_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn help_of_the_operator_commands() {
     let two = TwoKeys::start().await;
-    for command in ["inspect", "verify", "rewrap"] {
+    for command in ["inspect", "verify", "rewrap", "recover", "encrypt", "reencrypt", "decrypt"] {
         let told = super::run(two.launch().command(command), &["--help"]).await;
         assert_eq!(told.code, Some(0));
         snapshot(&format!("help-{command}.txt"), &told.out);
