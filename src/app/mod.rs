@@ -119,7 +119,8 @@ impl App {
     pub fn operator(&self) -> Gateway {
         let ops = Gateway::new(self.store.backend(), self.keys.clone(), Arc::new(Footers::new(FOOTER_BYTES_MAX)));
         let multipart = Multipart::new(self.state(), self.config.multipart.put_bytes_max);
-        ops.with_multipart(Arc::new(multipart)).with_access(Arc::new(access_rules(&self.config)))
+        let ops = ops.with_multipart(Arc::new(multipart)).with_access(Arc::new(access_rules(&self.config)));
+        ops.with_aws_clients(Arc::new(aws_clients(&self.config)))
     }
 
     /// The store, for proving it.

@@ -1,12 +1,14 @@
 """Objects that AWS's own S3 Encryption Client for Python wrote, read through the gateway; and everything that may not be."""
 
 import json
+import os
+import subprocess
 
 import boto3
 import pytest
 from kit.data import payload
-from kit.encryption import BYTES_MAX, OTHER_KEY_ARN, REFUSED, Buckets
-from kit.site import KEY_ARN, REGION, localstack
+from kit.encryption import BYTES_MAX, MARK, OTHER_KEY_ARN, REFUSED, Buckets
+from kit.site import KEY_ARN, REGION, binary, localstack
 from s3_encryption import S3EncryptionClient, S3EncryptionClientConfig
 from s3_encryption.materials.kms_keyring import KmsKeyring
 from s3_encryption.materials.materials import AlgorithmSuite, CommitmentPolicy
@@ -158,3 +160,48 @@ def test_what_the_client_stores_through_the_gateway_is_sealed_twice(buckets):
     buckets.s3.put_object(Bucket=buckets.read, Key="twice", Body=body, Metadata=fields)
     got = buckets.s3.get_object(Bucket=buckets.read, Key="twice")
     assert got["Body"].read() == body and got["Metadata"] == fields
+
+
+def operate(buckets, command, target, *more):
+    """An operator's command, with the configuration of the gateway."""
+    command = [binary(), command, target, "--config", buckets.site.folder / "ciphergate.toml", "--json", *more]
+    env = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run([str(part) for part in command], env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)["objects"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_operators_convert_and_release_them_and_never_seal_their_ciphertext(buckets, form, tmp_path):
+    prefix = f"convert-{form}"
+    bodies = {f"{prefix}/{size}": payload(size) for size in (0, 1, 70_000)}
+    for key, plain in bodies.items():
+        official(form).put_object(Bucket=buckets.read, Key=key, Body=plain, Metadata={"colour": "blue"})
+    one = f"{prefix}/0"
+    official(form).put_object(Bucket=buckets.off, Key=one, Body=bodies[one])
+    before = buckets.direct.get_object(Bucket=buckets.read, Key=f"{prefix}/1")["Body"].read()
+
+    for bucket in (buckets.read, buckets.through, buckets.off):
+        if bucket != buckets.read:
+            official(form).put_object(Bucket=bucket, Key=f"{prefix}/1", Body=b"x")
+        target = f"s3://{bucket}/{prefix}/1"
+        assert operate(buckets, "encrypt", target, "--apply") == (3, {"aws-client": 1}), "its bytes are no plaintext"
+    assert buckets.direct.get_object(Bucket=buckets.read, Key=f"{prefix}/1")["Body"].read() == before
+    assert operate(buckets, "reencrypt", f"s3://{buckets.off}/{prefix}", "--apply") == (0, {"is-plaintext": 2}), "no rule reads them"
+
+    out = tmp_path / "out"
+    assert operate(buckets, "decrypt", f"s3://{buckets.read}/{prefix}", "--to", out) == (0, {"would": 3})
+    assert operate(buckets, "decrypt", f"s3://{buckets.read}/{prefix}", "--to", out, "--apply") == (0, {"done": 3})
+    assert {key: (out / key).read_bytes() for key in bodies} == bodies
+
+    assert operate(buckets, "reencrypt", f"s3://{buckets.read}/{prefix}") == (0, {"would": 3})
+    assert operate(buckets, "reencrypt", f"s3://{buckets.read}/{prefix}", "--apply") == (0, {"done": 3})
+    for key, plain in bodies.items():
+        stored = buckets.direct.head_object(Bucket=buckets.read, Key=key)["Metadata"]
+        assert set(stored) == {"ciphergate", "colour"}
+        got = buckets.s3.get_object(Bucket=buckets.read, Key=key)
+        assert got["Body"].read() == plain and got["Metadata"] == {"colour": "blue"}
+        assert MARK not in got["ResponseMetadata"]["HTTPHeaders"]
+    for bucket in (buckets.through, buckets.off):
+        for key in (one, f"{prefix}/1"):
+            buckets.direct.delete_object(Bucket=bucket, Key=key)

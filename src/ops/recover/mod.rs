@@ -1,6 +1,6 @@
 //! Recovering a damaged object: whatever of it verifies, and exactly what does not.
 //!
-//! A read through the gateway refuses a damaged object, or breaks off where it is. This does not: it opens chunk by chunk ([`salvage`]) and says
+//! A read through the gateway refuses a damaged object, or breaks off where it is. This does not: it opens chunk by chunk (`salvage`) and says
 //! which plaintext is lost. Not one byte leaves that did not verify. Without the object's data key there is nothing to be had.
 
 mod pieces;
