@@ -42,13 +42,15 @@ impl Gateway {
         let unfinished = AbortOnDrop::new(&self.backend, Upload { object: target, id: created.id }, guards.clone());
         let part_len = PART.min(self.backend.copy_max()).max(sealed_len.div_ceil(PARTS_MAX));
         let parts = CopyParts { source, headers: pinned, sealed_len, part_len };
-        let parts = self.backend.copy_parts(unfinished.upload(), parts).await?;
-        let mut headers = guards;
-        headers.extend(conditions);
-        let complete = CompleteUpload { upload: unfinished.upload().clone(), headers, parts, sealed_size: sealed_len };
-        let completed = self.backend.complete_upload(complete).await?;
-        unfinished.disarm();
-        Ok(completed)
+        let completed = async {
+            let parts = self.backend.copy_parts(unfinished.upload(), parts).await?;
+            let mut headers = guards;
+            headers.extend(conditions);
+            let complete = CompleteUpload { upload: unfinished.upload().clone(), headers, parts, sealed_size: sealed_len };
+            Ok(self.backend.complete_upload(complete).await?)
+        };
+        let completed = completed.await;
+        unfinished.settle(completed).await
     }
 
     /// The tags of an object as a header; they travel with a CopyObject by themselves and with nothing else.

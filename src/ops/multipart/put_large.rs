@@ -5,6 +5,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
@@ -85,61 +86,63 @@ impl Gateway {
         let created = self.backend.create_upload(object.clone(), created_with).await?;
         let upload = AbortOnDrop::new(&self.backend, Upload { object, id: created.id }, guards.clone());
 
-        let body = Arc::new(Mutex::new(Body { source: Box::pin(plain), rest: Bytes::new() }));
-        let whole = Arc::new(Mutex::new(Whole { check, crc64: Digest::new(CrcAlgorithm::Crc64Nvme) }));
-        let (mut entries, mut parts) = (Vec::new(), Vec::new());
-        for (number, plain_len) in (1..).zip(part_lens(length, self.multipart.put_max)) {
-            let header = PartHeader::part(self.keys.part_id()?, number, plain_len)?;
-            let (sum, kept) = PartSum::new(algorithm);
-            let slice = Slice { body: body.clone(), left: plain_len.get() };
-            let sealed = stream::seal_part(slice, keys.clone(), header, Box::new(PartCheck { whole: whole.clone(), sum }));
-            let outcome = sealed.outcome();
-            let part = PutPart { upload: upload.upload().clone(), number, headers: guards.clone(), body: sealed };
-            let answer = match self.backend.upload_part(part).await {
-                Ok(answer) => answer,
-                Err(store) => return Err(outcome.take_error().map_or(Error::Backend(store), explain)),
+        let completed = async {
+            let body = Arc::new(Mutex::new(Body { source: Box::pin(plain), rest: Bytes::new() }));
+            let whole = Arc::new(Mutex::new(Whole { check, crc64: Digest::new(CrcAlgorithm::Crc64Nvme) }));
+            let (mut entries, mut parts) = (Vec::new(), Vec::new());
+            for (number, plain_len) in (1..).zip(part_lens(length, self.multipart.put_max)) {
+                let header = PartHeader::part(self.keys.part_id()?, number, plain_len)?;
+                let (sum, kept) = PartSum::new(algorithm);
+                let slice = Slice { body: body.clone(), left: plain_len.get() };
+                let sealed = stream::seal_part(slice, keys.clone(), header, Box::new(PartCheck { whole: whole.clone(), sum }));
+                let outcome = sealed.outcome();
+                let part = PutPart { upload: upload.upload().clone(), number, headers: guards.clone(), body: sealed };
+                let answer = match self.backend.upload_part(part).await {
+                    Ok(answer) => answer,
+                    Err(store) => return Err(outcome.take_error().map_or(Error::Backend(store), explain)),
+                };
+                let etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
+                parts.push((number, etag.ok_or(Error::Internal("the store gave no ETag"))?.trim_matches('"').to_owned()));
+                let checksum = kept.get().copied().unwrap_or(ChecksumBytes::EMPTY);
+                entries.push(TableEntry { number, plain_len, part_id: Some(header.part_id), checksum });
+            }
+
+            // Everything that has been stored so far is no object yet. The body must end here and be what was declared.
+            ended(&body).await.map_err(explain)?;
+            let (facts, crc64) = {
+                let mut whole = lock(&whole);
+                let facts = whole.check.verdict().map_err(|verdict| explain(stream::Error::Rejected(verdict)))?;
+                (facts, whole.crc64.finalize())
             };
+            let mut footer = Footer {
+                plain_len: length,
+                time_ms: now_ms(),
+                checksum: facts.checksum,
+                crc64: Some(crc64),
+                md5: facts.md5,
+                parts: entries,
+            };
+            if footer.checksum.is_some_and(|sum| sum.value().len() > 32) {
+                // The table has no room for both (FORMAT section 7). It has been verified all the same.
+                footer.checksum = None;
+                footer.parts.iter_mut().for_each(|part| part.checksum = ChecksumBytes::EMPTY);
+            }
+            let number = u16::try_from(parts.len() + 1).map_err(|_| Error::Internal("too many parts"))?;
+            let end = stream::seal_end(&footer, keys, None).map_err(|error| Error::Integrity(error.into()))?;
+            let part = PutPart { upload: upload.upload().clone(), number, headers: guards, body: end };
+            let answer = self.backend.upload_part(part).await?;
             let etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
             parts.push((number, etag.ok_or(Error::Internal("the store gave no ETag"))?.trim_matches('"').to_owned()));
-            let checksum = kept.get().copied().unwrap_or(ChecksumBytes::EMPTY);
-            entries.push(TableEntry { number, plain_len, part_id: Some(header.part_id), checksum });
-        }
-
-        // Everything that has been stored so far is no object yet. The body must end here and be what was declared.
-        ended(&body).await.map_err(explain)?;
-        let (facts, crc64) = {
-            let mut whole = lock(&whole);
-            let facts = whole.check.verdict().map_err(|verdict| explain(stream::Error::Rejected(verdict)))?;
-            (facts, whole.crc64.finalize())
+            let complete = CompleteUpload {
+                upload: upload.upload().clone(),
+                headers: completed_with,
+                parts,
+                sealed_size: length.sealed().get(),
+            };
+            Ok(self.backend.complete_upload(complete).await?)
         };
-        let mut footer = Footer {
-            plain_len: length,
-            time_ms: now_ms(),
-            checksum: facts.checksum,
-            crc64: Some(crc64),
-            md5: facts.md5,
-            parts: entries,
-        };
-        if footer.checksum.is_some_and(|sum| sum.value().len() > 32) {
-            // The table has no room for both (FORMAT section 7). It has been verified all the same.
-            footer.checksum = None;
-            footer.parts.iter_mut().for_each(|part| part.checksum = ChecksumBytes::EMPTY);
-        }
-        let number = u16::try_from(parts.len() + 1).map_err(|_| Error::Internal("too many parts"))?;
-        let end = stream::seal_end(&footer, keys, None).map_err(|error| Error::Integrity(error.into()))?;
-        let part = PutPart { upload: upload.upload().clone(), number, headers: guards, body: end };
-        let answer = self.backend.upload_part(part).await?;
-        let etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
-        parts.push((number, etag.ok_or(Error::Internal("the store gave no ETag"))?.trim_matches('"').to_owned()));
-        let complete = CompleteUpload {
-            upload: upload.upload().clone(),
-            headers: completed_with,
-            parts,
-            sealed_size: length.sealed().get(),
-        };
-        let completed = self.backend.complete_upload(complete).await?;
-        upload.disarm();
-        Ok(completed)
+        let completed = completed.await;
+        upload.settle(completed).await
     }
 }
 
@@ -232,6 +235,9 @@ impl PlainCheck for PartCheck {
     }
 }
 
+/// How long a failure waits until its upload is aborted.
+const ABORT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Aborts an upload that is not completed, also when the client goes away.
 pub(in crate::ops) struct AbortOnDrop {
     backend: S3Backend,
@@ -249,20 +255,36 @@ impl AbortOnDrop {
         &self.upload
     }
 
-    pub(in crate::ops) fn disarm(mut self) {
+    /// The upload has come to this. One that failed is aborted, and that is waited for, for a while: whoever hears of the failure may be a
+    /// process that ends with it.
+    pub(in crate::ops) async fn settle<T>(mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        match outcome {
+            Ok(_) => self.armed = false,
+            Err(_) => {
+                if let Some(aborted) = self.abort() {
+                    let _ = tokio::time::timeout(ABORT_PATIENCE, aborted).await;
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Goes on by itself, whoever waits for it.
+    fn abort(&mut self) -> Option<tokio::task::JoinHandle<()>> {
+        let (true, Ok(runtime)) = (self.armed, tokio::runtime::Handle::try_current()) else { return None };
         self.armed = false;
+        let (backend, upload, guards) = (self.backend.clone(), self.upload.clone(), std::mem::take(&mut self.guards));
+        Some(runtime.spawn(async move {
+            if let Err(error) = backend.abort_upload(upload.clone(), guards).await {
+                tracing::warn!(bucket = %upload.object.bucket, key = %upload.object.key, upload = upload.id, error = &error as &dyn std::error::Error, "an unfinished upload could not be aborted");
+            }
+        }))
     }
 }
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        let (true, Ok(runtime)) = (self.armed, tokio::runtime::Handle::try_current()) else { return };
-        let (backend, upload, guards) = (self.backend.clone(), self.upload.clone(), std::mem::take(&mut self.guards));
-        runtime.spawn(async move {
-            if let Err(error) = backend.abort_upload(upload.clone(), guards).await {
-                tracing::warn!(bucket = %upload.object.bucket, key = %upload.object.key, upload = upload.id, error = &error as &dyn std::error::Error, "an unfinished upload could not be aborted");
-            }
-        });
+        self.abort();
     }
 }
 
