@@ -109,7 +109,7 @@ def test_the_runbook_moves_everything_and_nothing_needs_the_old_key(sites, tmp_p
     site = sites.start(
         "localstack",
         name="rotation",
-        key=f'kind = "kms"\nkey_arn = "{old_arn}"\n',
+        key_source=f'kind = "kms"\nkey_arn = "{old_arn}"\n',
         config='[buckets."rotation-shared"]\nmode = "shared"\nhash_key_names = false\n',
         env={"AWS_ENDPOINT_URL_KMS": localstack()},
     )

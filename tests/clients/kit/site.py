@@ -194,9 +194,9 @@ class Sites:
         endpoint = localstack().replace("http://", "https://") if tls else localstack()
         return Site("direct", endpoint, LOCALSTACK, localstack(), LOCALSTACK, folder)
 
-    def start(self, kind, tls=False, name=None, config="", backend=None, ready="readyz", listen="", env=None, key=None):
+    def start(self, kind, tls=False, name=None, config="", backend=None, ready="readyz", listen="", env=None, key_source=None):
         """A gateway of its own. `config` is TOML that goes to the end of its configuration, `listen` more of its [listen] section,
-        `env` settings beside it, `ready` what says that it is up, `key` the source of its key."""
+        `env` settings beside it, `ready` what says that it is up, `key_source` where its key comes from."""
         folder = self._make_folder(name or f"{kind}{'-tls' if tls else ''}")
         keys = LOCALSTACK if kind == "localstack" else STORE
         backend = backend or self.endpoint_of(kind)
@@ -214,7 +214,7 @@ class Sites:
             f'[admin]\naddress = "127.0.0.1:{admin}"\n'
             f'[backend]\nendpoint = "{backend}"\nregion = "{REGION}"\naccess_key_id = "{keys[0]}"\nsecret_access_key = "{keys[1]}"\n{checksum}'
             f'[encryption]\nkey = "main"\n'
-            f'[[keys]]\nlabel = "main"\n{key or self._key(kind)}'
+            f'[[keys]]\nlabel = "main"\n{key_source or self._key(kind)}'
             f'[[clients]]\nname = "tests"\naccess_key_id = "{CLIENT[0]}"\nsecret_access_key = "{CLIENT[1]}"\n'
             f'[log]\nformat = "json"\nlevel = "info"\n{config}'
         )
