@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --ignore-rust-version --bench end_to_end` drives PUT, GET and ranged GET, in turns, through
 //! (a) the store directly, (b) the same front and SDK without encryption, which exists only here, and (c) Ciphergate with each
-//! suite; and prints medians, the ratio to (b), CPU seconds per GiB, and peak memory.
+//! suite; and prints medians, the ratio to (b), CPU seconds per GiB, and peak memory. At the end it says what 1,000 small objects cost in
+//! calls to the key service, with a key of their own each and with shared ones.
 //!
 //! Store, pass-through and gateways are processes of their own on loopback, and the store keeps its files in memory where the system
 //! has such a folder. With fewer cores than processes they take time from each other: that is the same for all, so look at ratios.
@@ -34,6 +35,8 @@ const RANGE: u64 = 64 * 1024;
 const RANGES_PER_ROUND: u64 = 100;
 const SMALL: usize = 4096;
 const SMALL_PER_ROUND: usize = 200;
+/// Small objects whose key calls are counted.
+const KEYED: usize = 1000;
 
 type PutBody = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
 
@@ -51,6 +54,8 @@ fn main() {
 struct Target {
     name: &'static str,
     addr: SocketAddr,
+    /// Where a gateway shows its metrics.
+    admin: Option<SocketAddr>,
     process: Child,
 }
 
@@ -115,7 +120,13 @@ async fn run() {
     for target in &targets {
         println!("  {:<28} {:>7.1} MiB", target.name, peak_kib(target.process.id()) as f64 / 1024.0);
     }
-    for mut target in targets {
+    println!("\ncalls to the key service, for {KEYED} PUTs and then {KEYED} GETs of 4 KiB objects, each once");
+    let shared = start_gateway(folder.path(), targets[0].addr, "Ciphergate, shared keys", "chacha20-poly1305", "shared");
+    for target in [&targets[2], &shared] {
+        let (put, got) = key_calls(&http, target, &large).await;
+        println!("  {:<28} {put:>5} and {got}", target.name);
+    }
+    for mut target in targets.into_iter().chain([shared]) {
         let _ = target.process.kill();
         let _ = target.process.wait();
     }
@@ -134,7 +145,7 @@ fn start(folder: &Path) -> Vec<Target> {
         .stderr(Stdio::null())
         .spawn()
         .expect("the store starts");
-    targets.push(wait_for(Target { name: "store directly", addr: store, process }));
+    targets.push(wait_for(Target { name: "store directly", addr: store, admin: None, process }));
     let addr = free_address();
     let this = std::env::current_exe().expect("own path");
     let process = Command::new(this)
@@ -142,36 +153,39 @@ fn start(folder: &Path) -> Vec<Target> {
         .stdout(Stdio::null())
         .spawn()
         .expect("the pass-through starts");
-    targets.push(wait_for(Target { name: "same front, no encryption", addr, process }));
+    targets.push(wait_for(Target { name: "same front, no encryption", addr, admin: None, process }));
     let keyring = folder.join("keyring");
     assert!(Command::new(gateway).args(["keygen", "--out"]).arg(&keyring).status().expect("keygen runs").success());
     for (name, suite) in [("Ciphergate chacha20-poly1305", "chacha20-poly1305"), ("Ciphergate aes-256-gcm", "aes-256-gcm")] {
-        let addr = free_address();
-        let config = folder.join(format!("{suite}.toml"));
-        let text = format!(
-            "[listen]\naddress = \"{addr}\"\n[admin]\naddress = \"{}\"\n[log]\nlevel = \"warn\"\n[backend]\nendpoint = \"http://{store}\"\n\
-             region = \"us-east-1\"\naccess_key_id = \"{}\"\nsecret_access_key = \"{}\"\n[[keys]]\nlabel = \"local\"\nkind = \"keyring\"\n\
-             file = \"{}\"\n[encryption]\nkey = \"local\"\nsuite = \"{suite}\"\n[[clients]]\nname = \"bench\"\naccess_key_id = \"{}\"\n\
-             secret_access_key = \"{}\"\n",
-            free_address(),
-            CREDENTIALS.0,
-            CREDENTIALS.1,
-            keyring.display(),
-            CREDENTIALS.0,
-            CREDENTIALS.1,
-        );
-        let mut file = fs::File::create(&config).expect("config");
-        file.set_permissions(fs::Permissions::from_mode(0o600)).expect("mode");
-        file.write_all(text.as_bytes()).expect("config is written");
-        let process = Command::new(gateway)
-            .args(["serve", "--config"])
-            .arg(&config)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the gateway starts");
-        targets.push(wait_for(Target { name, addr, process }));
+        targets.push(start_gateway(folder, store, name, suite, "per-object"));
     }
     targets
+}
+
+fn start_gateway(folder: &Path, store: SocketAddr, name: &'static str, suite: &str, mode: &str) -> Target {
+    let (addr, admin) = (free_address(), free_address());
+    let config = folder.join(format!("{suite}-{mode}.toml"));
+    let text = format!(
+        "[listen]\naddress = \"{addr}\"\n[admin]\naddress = \"{admin}\"\n[log]\nlevel = \"warn\"\n[backend]\nendpoint = \"http://{store}\"\n\
+         region = \"us-east-1\"\naccess_key_id = \"{}\"\nsecret_access_key = \"{}\"\n[[keys]]\nlabel = \"local\"\nkind = \"keyring\"\n\
+         file = \"{}\"\n[encryption]\nkey = \"local\"\nsuite = \"{suite}\"\nmode = \"{mode}\"\n[[clients]]\nname = \"bench\"\n\
+         access_key_id = \"{}\"\nsecret_access_key = \"{}\"\n",
+        CREDENTIALS.0,
+        CREDENTIALS.1,
+        folder.join("keyring").display(),
+        CREDENTIALS.0,
+        CREDENTIALS.1,
+    );
+    let mut file = fs::File::create(&config).expect("config");
+    file.set_permissions(fs::Permissions::from_mode(0o600)).expect("mode");
+    file.write_all(text.as_bytes()).expect("config is written");
+    let process = Command::new(env!("CARGO_BIN_EXE_ciphergate"))
+        .args(["serve", "--config"])
+        .arg(&config)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the gateway starts");
+    wait_for(Target { name, addr, admin: Some(admin), process })
 }
 
 fn wait_for(mut target: Target) -> Target {
@@ -246,6 +260,35 @@ async fn measure(
     }
     let wall = begun.elapsed().as_secs_f64();
     Sample { wall, cpu: cpu_seconds(target.process.id()) - cpu, cpu_of_all: count_all() - cpu_of_all, bytes, requests }
+}
+
+/// What so many PUTs, and then GETs, of small objects cost in calls to the key service.
+async fn key_calls(http: &HttpClient<HttpConnector, PutBody>, target: &Target, large: &Bytes) -> (u64, u64) {
+    let (client, small) = (s3(target.addr), large.slice(..SMALL));
+    let presigning = || PresigningConfig::expires_in(Duration::from_secs(600)).expect("expiry");
+    let before = counted_key_calls(http, target).await;
+    for n in 0..KEYED {
+        let put_object = client.put_object().bucket(BUCKET).key(format!("keyed/{}/{n}", target.addr.port()));
+        put(http, put_object.presigned(presigning()).await.expect("URL").uri(), &small).await;
+    }
+    let written = counted_key_calls(http, target).await;
+    for n in 0..KEYED {
+        let get_object = client.get_object().bucket(BUCKET).key(format!("keyed/{}/{n}", target.addr.port()));
+        get(http, get_object.presigned(presigning()).await.expect("URL").uri(), None).await;
+    }
+    (written - before, counted_key_calls(http, target).await - written)
+}
+
+/// Calls of a gateway to its key service so far, by its own metrics.
+async fn counted_key_calls(http: &HttpClient<HttpConnector, PutBody>, target: &Target) -> u64 {
+    let url = format!("http://{}/metrics", target.admin.expect("a gateway"));
+    let empty = http_body_util::Empty::new().boxed();
+    let answer = http.request(http::Request::get(url).body(empty).expect("request")).await.expect("metrics");
+    let text = answer.into_body().collect().await.expect("metrics").to_bytes();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let counts =
+        text.lines().filter_map(|line| line.strip_prefix("ciphergate_key_calls_total{")?.rsplit_once(' ')?.1.parse::<u64>().ok());
+    counts.sum()
 }
 
 async fn put(http: &HttpClient<HttpConnector, PutBody>, url: &str, body: &Bytes) {
