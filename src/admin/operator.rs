@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::cli::{BulkArgs, ConfigArgs};
 use super::{Failure, serve};
 use crate::app::{App, stop_signal};
+use crate::backend::{Error as StoreError, Versioning};
 use crate::bulk::journal::{DeserializeOwned, Earlier, Header};
 use crate::bulk::patience::Patience;
 use crate::bulk::report::ReportFile;
 use crate::bulk::{Ended, Entry, Journal, JournalError, Pace, Progress, Run, Stop, Target, Versions};
-use crate::ops::Gateway;
+use crate::ops::{Gateway, chain};
 
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
@@ -53,6 +54,15 @@ pub(super) fn with_app<T>(
         });
         work(&app, gateway, stop).await
     })
+}
+
+/// Whether a bucket keeps versions.
+pub(super) async fn versioning(gateway: &Gateway, bucket: &str) -> Result<Versioning, Failure> {
+    match gateway.store().versioning(bucket).await {
+        // A store that knows no versions keeps none.
+        Err(StoreError::Refused(refusal)) if refusal.status == 501 => Ok(Versioning::Never),
+        told => told.map_err(|error| Failure::Run(format!("whether {bucket} keeps versions: {}", chain(&error)))),
+    }
 }
 
 /// The pieces of a run, as the command line says. `replay` hears what an earlier run has written into the journal.

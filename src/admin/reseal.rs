@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::cli::{BulkArgs, ConfigArgs, EncryptArgs, ReencryptArgs};
 use super::{Failure, operator};
-use crate::backend::{self, Versioning};
+use crate::backend::Versioning;
 use crate::bulk::journal::Header;
 use crate::bulk::report::{Document, print_json};
 use crate::bulk::reseal::{Counts, Resealing, print};
 use crate::bulk::{Target, Versions};
-use crate::ops::{Access, Gateway, Reseal, chain};
+use crate::ops::{Access, Reseal};
 
 /// What both commands have in common.
 struct Job<'a> {
@@ -56,7 +56,7 @@ fn run(job: &Job<'_>) -> Result<(), Failure> {
                 "the configuration says that nothing is sealed in {bucket} (access = \"plaintext\"); make it \"read-through\" first"
             )));
         }
-        let versioning = versioning(job, &gateway).await?;
+        let versioning = operator::versioning(&gateway, &job.target.bucket).await?;
         // Plaintext that is sealed stays behind as an old version, so those are looked at as well.
         let looks_back = job.what == Reseal::Plaintext && versioning != Versioning::Never;
         let versions = if looks_back { Versions::All } else { Versions::Current };
@@ -109,12 +109,4 @@ fn run(job: &Job<'_>) -> Result<(), Failure> {
         }
     })?;
     operator::ended(ended, findings)
-}
-
-async fn versioning(job: &Job<'_>, gateway: &Gateway) -> Result<Versioning, Failure> {
-    match gateway.store().versioning(&job.target.bucket).await {
-        // A store that does not know versions keeps none.
-        Err(backend::Error::Refused(refusal)) if refusal.status == 501 => Ok(Versioning::Never),
-        told => told.map_err(|error| Failure::Run(format!("{}: {}", job.target, chain(&error)))),
-    }
 }

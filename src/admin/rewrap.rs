@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::cli::RewrapArgs;
 use super::{Failure, operator};
-use crate::backend::{Error as StoreError, Versioning};
+use crate::backend::Versioning;
 use crate::bulk::journal::Header;
 use crate::bulk::report::{Document, Failure as Failed, print_json};
 use crate::bulk::rewrap::{Outcome, Rewrap, Totals};
@@ -21,7 +21,7 @@ pub(super) fn run(args: &RewrapArgs) -> Result<(), Failure> {
         let began = Instant::now();
         let to = wanted(args, &gateway)?;
         let from = args.from.as_deref().map(label).transpose()?;
-        let versioning = versioning(&gateway, &args.target.bucket).await?;
+        let versioning = operator::versioning(&gateway, &args.target.bucket).await?;
         let header = Header {
             command: "rewrap".to_owned(),
             target: args.target.to_string(),
@@ -92,13 +92,5 @@ fn wanted(args: &RewrapArgs, gateway: &Gateway) -> Result<Option<Label>, Failure
     match gateway.keys().has(&to) {
         true => Ok(Some(to)),
         false => Err(Failure::Usage(format!("--to {to}: the configuration has no key of that label"))),
-    }
-}
-
-async fn versioning(gateway: &Gateway, bucket: &str) -> Result<Versioning, Failure> {
-    match gateway.store().versioning(bucket).await {
-        // A store that knows no versions keeps none.
-        Err(StoreError::Refused(refusal)) if refusal.status == 501 => Ok(Versioning::Never),
-        answer => answer.map_err(|error| Failure::Run(format!("whether {bucket} keeps versions: {}", chain(&error)))),
     }
 }

@@ -142,7 +142,7 @@ async fn a_rotation_that_is_killed_goes_on_and_loses_nothing() {
 
 /// `tests/run rotate`.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "minutes"]
+#[ignore = "takes minutes: tests/run rotate runs it"]
 async fn ten_thousand_objects_are_rotated() {
     rotate(10_000, 3000).await;
 }
