@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::Error;
-use crate::config::{Secret, Token};
+use super::{Error, kms_limits};
+use crate::config::{Kms, Secret, Token};
 use crate::http::tls::client as tls_client;
-use crate::keys::transit::{TokenSource, TransitKey, TransitOptions, TransitProvider, Use};
+use crate::keys::transit::{TokenSource, TransitKey, TransitProvider, Use};
 use crate::keys::{self, Label};
 
 /// The provider of one label. A key of a wrong kind is refused here, at the start; `writes` says whether new objects get it. A server that
@@ -19,13 +19,14 @@ pub(super) async fn provider(
     key: &TransitKey,
     ca_file: Option<&std::path::Path>,
     token: &Token,
+    limits: &Kms,
     writes: bool,
 ) -> Result<TransitProvider, Error> {
     let token: Arc<dyn TokenSource> = match token {
         Token::File(path) => Arc::new(TokenFile(path.clone())),
         Token::Static(secret) => Arc::new(FixedToken(Zeroizing::new(secret.expose().to_owned()))),
     };
-    let provider = TransitProvider::new(label.clone(), key, token, tls_client(ca_file)?, TransitOptions::default())?;
+    let provider = TransitProvider::new(label.clone(), key, token, tls_client(ca_file)?, kms_limits::transit_options(limits))?;
     match provider.check(if writes { Use::Generate } else { Use::Unwrap }).await {
         Err(unfit @ keys::Error::KeyUnsuitable { .. }) => Err(Error::Unfit(unfit)),
         Err(error) => {
