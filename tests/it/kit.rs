@@ -77,6 +77,8 @@ pub struct Launch {
     more: String,
     environment: Vec<(String, String)>,
     kms: Option<Kms>,
+    /// The label in place of `local`, whose section is left out.
+    without_local: Option<String>,
     s3: SocketAddr,
     admin: SocketAddr,
 }
@@ -100,6 +102,7 @@ impl Launch {
             more: String::new(),
             environment: Vec::new(),
             kms: None,
+            without_local: None,
             s3: free_address(),
             admin: free_address(),
         }
@@ -129,6 +132,12 @@ impl Launch {
         self
     }
 
+    /// Without the key `local`: new objects get the one of this label.
+    pub fn without_local(mut self, label: &str) -> Self {
+        self.without_local = Some(label.to_owned());
+        self
+    }
+
     /// Writes the configuration file.
     pub fn write(&self) -> PathBuf {
         let key = match &self.kms {
@@ -141,6 +150,10 @@ impl Launch {
                 }
                 format!("kind = \"keyring\"\nfile = \"{}\"", keyring.display())
             }
+        };
+        let (label, section) = match &self.without_local {
+            Some(label) => (label.as_str(), String::new()),
+            None => ("local", format!("[[keys]]\nlabel = \"local\"\n{key}")),
         };
         let text = format!(
             r#"{}
@@ -156,11 +169,9 @@ endpoint = "http://{}"
 region = "us-east-1"
 access_key_id = "{}"
 secret_access_key = "{}"
-[[keys]]
-label = "local"
-{key}
+{section}
 [encryption]
-key = "local"
+key = "{label}"
 [[clients]]
 name = "test"
 access_key_id = "{}"
