@@ -28,7 +28,8 @@ pub(super) fn run(args: &RewrapArgs) -> Result<(), Failure> {
         let over = (&args.target, versions);
         let job = Job::new(&args.bulk, "rewrap", (gateway.clone(), stop), over, options, totals)?;
         let bucket = args.target.bucket.clone();
-        let work = Rewrap::new(gateway.clone(), bucket, (from, to), versioning, (args.versions, args.apply));
+        let work = Rewrap::new(gateway.clone(), bucket, (from, to), versioning, (args.versions, args.apply))
+            .with_journal(job.run.journal.intents()?, &job.run.earlier.begun);
         let mut done = job.work(work).await?;
         let uploads = gateway.uploads_under_way(&args.target.bucket, &args.target.key).await.unwrap_or_else(|error| {
             done.failed(format!("the uploads under way: {}", chain(&error)));

@@ -326,6 +326,7 @@ mod tests {
         };
         let mut text = Vec::new();
         Counts::text(&document, &mut text).unwrap();
+        document.tail(&mut text).unwrap();
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "s3://b/: 3 objects encrypted (21 bytes of plaintext)\n  \

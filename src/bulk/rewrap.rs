@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+
+use super::journal::Intents;
 
 use super::report::{Document, SHOWN_MAX, Tally};
 use super::verify::Class;
@@ -31,7 +34,24 @@ pub struct Rewrap {
     pub records: bool,
     /// Otherwise nothing is changed.
     pub apply: bool,
-    begun: Mutex<HashMap<String, Label>>,
+    intents: Intents,
+    begun: Mutex<HashMap<String, Begun>>,
+}
+
+/// A move whose outcome nobody has heard of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Begun {
+    from: String,
+    /// In hex, of the object that was to be moved: what a move makes has it, too, and what anybody writes has another.
+    commit: String,
+    version_id: Option<String>,
+}
+
+impl Begun {
+    fn new(from: &Label, own: &Envelope, version_id: Option<&str>) -> Self {
+        let commit = HEXLOWER.encode(own.commit());
+        Self { from: from.to_string(), commit, version_id: version_id.map(str::to_owned) }
+    }
 }
 
 /// What became of an object, or a version of one.
@@ -44,6 +64,8 @@ pub enum Outcome {
     Moved { from: String, to: String },
     /// It needed the first and stays as it is, with a record under the second.
     Recorded { from: String, to: String },
+    /// What a move left that an earlier run had begun; counted with the move.
+    Left,
     /// It should be moved and cannot.
     Stuck { label: Option<String>, class: Option<Class>, detail: String },
     /// The client's own key.
@@ -75,10 +97,21 @@ impl Rewrap {
         versioning: Versioning,
         (records, apply): (bool, bool),
     ) -> Self {
-        Self { gateway, bucket, to, from, versioning, records, apply, begun: Mutex::default() }
+        let (intents, begun) = (Intents::default(), Mutex::default());
+        Self { gateway, bucket, to, from, versioning, records, apply, intents, begun }
     }
 
-    fn begun(&self) -> MutexGuard<'_, HashMap<String, Label>> {
+    /// With a journal for what is about to be moved, and what an earlier run had begun.
+    #[must_use]
+    pub fn with_journal(mut self, intents: Intents, earlier: &[(Entry, serde_json::Value)]) -> Self {
+        let begun =
+            |(entry, note): &(Entry, serde_json::Value)| Some((entry.key.clone(), serde_json::from_value(note.clone()).ok()?));
+        self.intents = intents;
+        self.begun().extend(earlier.iter().filter_map(begun));
+        self
+    }
+
+    fn begun(&self) -> MutexGuard<'_, HashMap<String, Begun>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -137,9 +170,10 @@ impl Rewrap {
         let is_meant = self.from.as_ref().is_none_or(|from| from == label);
         if *label == to || !is_meant {
             // Whose answer was lost may have been moved all the same.
-            let from = self.begun().remove(&entry.key).filter(|_| *label == to);
-            return Ok(match from {
-                Some(from) => Outcome::Moved { from: from.to_string(), to: label.to_string() },
+            let commit = HEXLOWER.encode(own.commit());
+            let moved = self.begun().get(&entry.key).filter(|begun| *label == to && begun.commit == commit).cloned();
+            return Ok(match moved {
+                Some(Begun { from, .. }) => Outcome::Moved { from, to: label.to_string() },
                 None => Outcome::Stays { label: label.to_string() },
             });
         }
@@ -147,7 +181,10 @@ impl Rewrap {
         if !self.apply {
             return Ok(moved);
         }
-        self.begun().insert(entry.key.clone(), label.clone());
+        let begun = Begun::new(label, own, at.version_id.as_deref());
+        let note = serde_json::to_value(&begun).map_err(|error| Error::Output(error.into()))?;
+        self.intents.begin(entry, note).map_err(|error| Error::Output(error.into()))?;
+        self.begun().insert(entry.key.clone(), begun);
         match self.gateway.rewrap_in_place(at, &to, self.versioning, self.records).await {
             Ok(()) => {
                 self.begun().remove(&entry.key);
@@ -180,7 +217,9 @@ impl Rewrap {
         };
         let is_meant = self.from.as_ref().is_none_or(|from| from == label);
         if !self.records || *label == to || !is_meant {
-            return Ok(Outcome::Stays { label: label.to_string() });
+            let is_left = |begun: &Begun| begun.version_id.is_some() && begun.version_id == at.version_id;
+            let left = !entry.is_latest && *label == to && self.begun().get(&entry.key).is_some_and(is_left);
+            return Ok(if left { Outcome::Left } else { Outcome::Stays { label: label.to_string() } });
         }
         let recorded = Outcome::Recorded { from: label.to_string(), to: to.to_string() };
         if !self.apply {
@@ -342,6 +381,9 @@ impl Tally for Totals {
 
     fn add(&mut self, entry: &Entry, outcome: Outcome) -> Option<Stuck> {
         let bytes = entry.stored_size;
+        if matches!(outcome, Outcome::Left) {
+            return None;
+        }
         self.objects += 1;
         let mut stays = |label: &str| {
             let need = self.keys.entry(label.to_owned()).or_default();
@@ -386,6 +428,7 @@ impl Tally for Totals {
             Outcome::CustomerKey => self.customer_key += 1,
             Outcome::Plaintext => self.plaintext += 1,
             Outcome::Gone => self.gone += 1,
+            Outcome::Left => {}
         }
         None
     }

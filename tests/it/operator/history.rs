@@ -439,3 +439,31 @@ async fn records_lie_in_a_state_bucket_where_there_is_one() {
     assert_eq!((told.code, document["removed"].as_array().map(Vec::len)), (Some(0), Some(1)), "{document}");
     assert_eq!(document["rewrapped"], 1, "{document}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_when_a_run_died_counts_as_moved() {
+    let history = History::start("").await;
+    for number in 0..3 {
+        history.put(&format!("k{number}"), noise(1000, number)).await;
+    }
+    let journal = history.folder.path().join("journal");
+    let args = ["rewrap", "s3://history", "--to", "new", "--versions", "--apply", "--json", "--resume", "--journal"];
+    let args = [&args[..], &[journal.to_str().expect("UTF-8")]].concat();
+    let told = history.run(&args).await;
+    assert_eq!((told.code, &told.json()["moved"]), (Some(0), &3.into()), "{told:?}");
+    // As if it had died before it wrote down what it had done. Meanwhile somebody has written one of the objects.
+    let text = std::fs::read_to_string(&journal).expect("a journal");
+    let kept = text.lines().filter(|line| !line.contains("\"done\"") && !line.contains("\"mark\""));
+    let kept: String = kept.map(|line| format!("{line}\n")).collect();
+    assert_eq!(kept.matches("\"begun\"").count(), 3, "{text}");
+    std::fs::write(&journal, kept).expect("written");
+    let gateway = history.without_local().start();
+    put(&at(&gateway), BUCKET, "k2", &noise(1000, 9)).await;
+
+    let told = history.run(&args).await;
+    let document = told.json();
+    assert_eq!((told.code, &document["moved"], &document["failures"]["count"]), (Some(0), &2.into(), &0.into()), "{document}");
+    // k2: what was written, and what the move had made.
+    assert_eq!((&document["objects"], &document["stayed"]), (&4.into(), &2.into()), "{document}");
+    assert_eq!((&document["keys"]["local"]["before"]["objects"], &document["keys"]["local"]["needed"]), (&2.into(), &false.into()));
+}
