@@ -1,5 +1,7 @@
 """docs/KEY_ROTATION.md, step by step: the page's own commands in one shell, and everything readable between any two of them."""
 
+import base64
+import hashlib
 import os
 import re
 import shlex
@@ -16,6 +18,7 @@ from kit.data import payload
 from kit.site import KEY_ARN, LOCALSTACK, REGION, binary, direct, localstack
 
 PAGE = Path(__file__).parents[2] / "docs" / "KEY_ROTATION.md"
+CG1 = Path(__file__).parents[2] / "tools" / "cg1.py"
 STEPS = 10
 
 pytestmark = pytest.mark.skipif(direct(), reason="only the gateway has keys to rotate")
@@ -194,6 +197,17 @@ def test_the_runbook_moves_everything_and_nothing_needs_the_old_key(sites, tmp_p
             kms.generate_data_key(KeyId=old_arn, KeySpec="AES_256")
         assert 'label = "main"' not in config.read_text()
         read_everything("at the end")
+        # A program that knows the text alone opens an old version by its record (FORMAT section 16).
+        (name, version), body = next(iter(versions.items()))
+        fields = b"".join(len(word).to_bytes(2) + word for word in (b"rotation-versions", name.encode(), version.encode()))
+        record = f".ciphergate/v/{hashlib.sha256(fields).hexdigest()}"
+        record = site.backend.get_object(Bucket="rotation-versions", Key=record)["Body"].read()
+        envelope = base64.urlsafe_b64encode(record[6 : 6 + int.from_bytes(record[4:6])]).rstrip(b"=").decode()
+        options = ["--version-id", version, "--endpoint", localstack(), "--kms", f"main-2={made[0]['KeyArn']}", "--kms-endpoint", localstack()]
+        command = [sys.executable, str(CG1), f"s3://rotation-versions/{name}", *options]
+        opened = subprocess.run([*command, "--envelope", envelope], env=env, capture_output=True)
+        assert opened.returncode == 0 and opened.stdout == body, opened.stderr
+        assert subprocess.run(command, env=env, capture_output=True).returncode != 0
         assert "13 objects: would move 0 to main-2" in told["6. Prove that nothing needs the old key"]
         assert "not needed any more below this target" in told["5. Move what is there"]
         assert re.search(r"moved [1-9]\d* to main-2", told["5. Move what is there"])
