@@ -208,6 +208,7 @@ impl Keys {
             shared,
             hashed_context: rule.hash_key_name && !shared,
             customer: false,
+            sealed_metadata: false,
         };
         let context = KeyContext::for_flags(flags, scope, key);
         let (kek, kms_blob): (Arc<KeyEncryptionKey>, Vec<u8>) = if shared {
