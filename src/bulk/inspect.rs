@@ -42,6 +42,8 @@ pub struct Inspection {
     pub plain_bytes: Option<u64>,
     pub overhead_bytes: Option<u64>,
     pub envelope: Option<EnvelopeFacts>,
+    /// None where content headers and user metadata lie beside the object in plain.
+    pub sealed_metadata: Option<MetadataFacts>,
     pub end: Option<EndFacts>,
     pub footer: Option<FooterFacts>,
 }
@@ -62,6 +64,14 @@ pub struct EnvelopeFacts {
     pub salt_prefix: String,
     pub commit_prefix: String,
     pub kms_blob_bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub struct MetadataFacts {
+    /// As they are sealed; the plaintext is padded.
+    pub bytes: Option<usize>,
+    /// The names of what is in it, with its key.
+    pub names: Option<Vec<String>>,
 }
 
 /// What the end marker says in the clear. Nobody vouches for it before the footer is open.
@@ -127,6 +137,9 @@ pub async fn inspect(
     }
     if unlock {
         told.footer = Some(FooterFacts::of(&*gateway.footer_of(&at).await?));
+        if let (Some(facts), Some(metadata)) = (&mut told.sealed_metadata, gateway.metadata_of(&at).await?) {
+            facts.names = Some(metadata.iter().map(|(field, _)| field.header()).collect());
+        }
     }
     Ok(told)
 }
@@ -157,6 +170,12 @@ impl Inspection {
             stored_bytes: at.stored_len,
             plain_bytes,
             overhead_bytes: plain_bytes.map(|plain| at.stored_len - plain),
+            sealed_metadata: match &at.envelope {
+                Found::Envelope(envelope) if envelope.flags().sealed_metadata => {
+                    Some(MetadataFacts { bytes: at.metadata_len(), names: None })
+                }
+                _ => None,
+            },
             envelope,
             end: None,
             footer: None,
@@ -254,6 +273,11 @@ impl fmt::Display for Inspection {
             writeln!(f, "  key        {label}{known}, mode {mode}{hashed}, wrapped key of {kms_blob_bytes} bytes")?;
             writeln!(f, "  salt       {}..", envelope.salt_prefix)?;
             writeln!(f, "  commit     {}..", envelope.commit_prefix)?;
+        }
+        if let Some(MetadataFacts { bytes, names }) = &self.sealed_metadata {
+            let bytes = bytes.map_or("of no length that they can have".to_owned(), |bytes| format!("{bytes} bytes"));
+            let names = names.as_ref().map_or(String::new(), |names| format!(": {}", names.join(", ")));
+            writeln!(f, "  metadata   sealed, {bytes}{names}")?;
         }
         if let Some(end) = &self.end {
             let sum = match end.checksum_bytes {

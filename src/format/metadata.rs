@@ -59,6 +59,15 @@ impl Field {
         }
     }
 
+    /// The name of the header.
+    #[must_use]
+    pub fn header(&self) -> String {
+        match self {
+            Self::User(name) => format!("x-amz-meta-{name}"),
+            content => content.name().to_owned(),
+        }
+    }
+
     fn kind(&self) -> u8 {
         match self {
             Self::CacheControl => 1,
@@ -247,7 +256,9 @@ mod tests {
             assert_eq!(Field::of_kind(kind), None);
         }
         assert_eq!(Field::of_content("etag"), None);
-        assert_eq!(Field::User("a".into()).name(), "a");
+        let user = Field::User("a".into());
+        assert_eq!((user.name(), user.header().as_str()), ("a", "x-amz-meta-a"));
+        assert_eq!(Field::Expires.header(), "expires");
     }
 
     #[test]

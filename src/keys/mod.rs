@@ -14,7 +14,7 @@ pub mod rules;
 mod sources;
 
 pub use cache::CacheLimits;
-pub use choice::{Choice, CustomerKey, Stored};
+pub use choice::{Choice, CustomerKey, MetadataSeal, Stored};
 pub use error::{Error, Side};
 pub use facade::{FreshObject, Keys, Proof, Stats};
 pub use rules::RuleError;

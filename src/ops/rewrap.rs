@@ -13,7 +13,7 @@ use super::headers::copy::{self, Stored as MetadataFrom};
 use super::large_copy::LargeCopy;
 use super::{Error, Gateway};
 use crate::backend::{self, CopyObject, CopySource, Versioning};
-use crate::keys::{Choice, Label};
+use crate::keys::{Choice, Label, MetadataSeal};
 
 /// What HEAD shows and a copy onto itself forgets, apart from content headers and metadata.
 const CARRIED: [&str; 2] = ["x-amz-storage-class", "x-amz-website-redirect-location"];
@@ -39,12 +39,16 @@ impl Gateway {
         let stored = at.stored()?;
         let choice = Choice::Key { label: Some(to.clone()), per_object: false };
         let object = &at.object;
-        let envelope = self.keys.rewrap(stored.at(object, None), &choice, &object.bucket, &object.key).await?;
+        let from = stored.at(object, None);
+        let (envelope, keys) = self.keys.rewrap(from, &choice, MetadataSeal::Kept, &object.bucket, &object.key).await?;
+        // They were sealed for the wrap that goes, and are sealed again for the one that comes.
+        let mut beside = at.headers.clone();
+        stored.show_metadata(&mut beside, &keys)?;
         let source = CopySource { object: object.clone(), version_id: at.version_id.clone() };
         let mut carried = carried(&at.headers);
         carried.extend(self.acl_of(&source).await?);
         let nothing = http::Extensions::new();
-        let mut sent = copy::for_copy(&carried, &nothing, MetadataFrom::FromSource(&at.headers), &envelope.encode())?;
+        let mut sent = copy::for_copy(&carried, &nothing, MetadataFrom::FromSource(&beside), (&envelope, &keys))?;
         copy::pin_target(&mut sent, &at.etag)?;
         let sealed_len = stored.sealed_len.get();
         if sealed_len <= self.backend.copy_max() {

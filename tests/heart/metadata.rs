@@ -221,13 +221,7 @@ fn sealed_metadata_come_out_as_written() {
         assert_eq!(envelope.suite(), suite(&expected["suite"]));
         assert!(!flags.customer || envelope.fits_customer_key(&kek(0)));
         let found = read_beside(&envelope, Some(text("entry"))).unwrap().unwrap();
-        let shown: Vec<_> = found
-            .iter()
-            .map(|(field, value)| {
-                let prefix = if matches!(field, Field::User(_)) { "x-amz-meta-" } else { "" };
-                (format!("{prefix}{}", field.name()), value.to_vec())
-            })
-            .collect();
+        let shown: Vec<_> = found.iter().map(|(field, value)| (field.header(), value.to_vec())).collect();
         let wanted = expected["metadata"].as_array().unwrap();
         let wanted: Vec<_> = wanted.iter().map(|pair| (pair["name"].as_str().unwrap().to_owned(), hex(&pair["value"]))).collect();
         assert_eq!(shown, wanted);

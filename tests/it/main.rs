@@ -22,5 +22,6 @@ mod prefixes;
 mod provider_contract;
 mod recover;
 mod reseal;
+mod sealed_metadata;
 mod sse;
 mod store;
