@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use aws_config::{BehaviorVersion, Region};
 
-use super::Error;
 use super::store_side::{http_client, tls_context};
+use super::{Error, kms_limits};
 use crate::config::{self, Config, KeySource};
-use crate::keys::guard::{Guard, GuardLimits};
+use crate::keys::guard::Guard;
 use crate::keys::keyring::Keyring;
 use crate::keys::kms::{KeyArn, KmsOptions, KmsProvider};
 use crate::keys::rules::{BucketRule, KeyMode, KeyRules, PrefixRule, Rule, SuiteChoice};
-use crate::keys::{CacheLimits, KeyProvider, Keys, Label, Sources};
+use crate::keys::{CacheLimits, KeyProvider, Keys, Label, Lookups, Sources, Stats};
+use crate::observe::metrics::{CacheCounts, KeyCounts};
 
 pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
     let default = &config.default_rule;
@@ -47,14 +48,9 @@ pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
                 })?;
                 let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client(&context));
                 let sdk = loader.region(Region::new(arn.region().to_owned())).load().await;
-                let limits = GuardLimits::default();
-                // The guard tries again and not the SDK: what is tried again must go by its budget and count.
-                let options = KmsOptions {
-                    endpoint: endpoint.as_ref().map(ToString::to_string),
-                    operation_timeout: limits.deadline,
-                    attempts_max: 1,
-                    ..KmsOptions::default()
-                };
+                let limits = kms_limits::guard(&config.kms);
+                let options =
+                    KmsOptions { endpoint: endpoint.as_ref().map(ToString::to_string), ..kms_limits::options(&config.kms) };
                 let provider = Arc::new(KmsProvider::new(&sdk, &options, [(label.clone(), arn)]));
                 Arc::new(Guard::new(provider, label.clone(), limits, Sources::system()))
             }
@@ -91,4 +87,19 @@ fn rule(key: &config::Label, suite: config::Suite, mode: config::KeyMode, hash_k
 /// The configuration's labels obey the format's rule; both rooms check it, neither knows the other.
 pub(super) fn label(label: &config::Label) -> Label {
     Label::new(label.as_str()).expect("a configured label has 1 to 32 of a-z, 0-9 and -")
+}
+
+/// The counts of the keys in the words of the metrics.
+pub(super) fn counts(stats: Stats) -> KeyCounts {
+    let cache = |Lookups { hits, misses, coalesced }| CacheCounts { hits, misses, coalesced };
+    KeyCounts {
+        generate_calls: stats.generate_calls,
+        unwrap_calls: stats.unwrap_calls,
+        failed_calls: stats.failed_calls,
+        sealed: stats.fresh,
+        opened: stats.opened,
+        rewrapped: stats.rewrapped,
+        unwrapped: cache(stats.unwrapped),
+        shared: cache(stats.shared),
+    }
 }
