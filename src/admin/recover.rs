@@ -8,8 +8,9 @@ use std::path::Path;
 use super::cli::{Holes, RecoverArgs};
 use super::{Failure, operator};
 use crate::bulk::Target;
+use crate::format::Metadata;
 use crate::ops::chain;
-use crate::ops::recover::{LengthFrom, Piece, Recovered, Recovery};
+use crate::ops::recover::{Beside, LengthFrom, Piece, Recovered, Recovery};
 
 /// Zeros are written in pieces of this many bytes.
 static ZEROS: [u8; 65_536] = [0; 65_536];
@@ -126,6 +127,15 @@ fn text(args: &RecoverArgs, recovered: &Recovered) -> String {
         format!("  recovered  {} bytes", recovered.recovered),
         format!("  lost       {} bytes", recovered.lost_bytes()),
     ];
+    match &recovered.metadata {
+        Beside::InPlain => {}
+        Beside::Opened(metadata) => lines.extend(
+            pairs(metadata).map(|(name, value)| format!("  metadata   {}: {}", name.escape_debug(), value.escape_debug())),
+        ),
+        Beside::Lost => {
+            lines.push("  metadata   lost: what lies sealed beside the object is missing or does not open".to_owned())
+        }
+    }
     lines.extend(
         recovered.lost.iter().map(|lost| format!("  lost       bytes {}-{}: {}", lost.from, lost.to - 1, lost.why.text())),
     );
@@ -156,6 +166,11 @@ fn text(args: &RecoverArgs, recovered: &Recovered) -> String {
     lines.join("\n")
 }
 
+/// Opened metadata as headers.
+fn pairs(metadata: &Metadata) -> impl Iterator<Item = (String, String)> {
+    metadata.iter().map(|(field, value)| (field.header(), String::from_utf8_lossy(value).into_owned()))
+}
+
 fn json(args: &RecoverArgs, recovered: &Recovered) -> Result<String, Failure> {
     let lost: Vec<_> = recovered
         .lost
@@ -173,6 +188,11 @@ fn json(args: &RecoverArgs, recovered: &Recovered) -> Result<String, Failure> {
         "footer": recovered.has_footer,
         "exact": recovered.is_exact,
         "recovered_bytes": recovered.recovered,
+        "sealed_metadata": match &recovered.metadata {
+            Beside::InPlain => serde_json::Value::Null,
+            Beside::Opened(metadata) => pairs(metadata).map(|(name, value)| (name, serde_json::Value::from(value))).collect(),
+            Beside::Lost => "lost".into(),
+        },
         "lost_bytes": recovered.lost_bytes(),
         "lost": lost,
         "lost_ranges_left_out": recovered.lost_more,

@@ -18,15 +18,15 @@ use crate::observe::metrics::{CacheCounts, KeyCounts};
 
 pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
     let default = &config.default_rule;
-    let default = rule(&default.key, default.suite, default.mode, default.hash_key_names);
+    let default = rule(&default.key, default.suite, default.mode, default.hash_key_names, default.seal_metadata);
     let buckets: BTreeMap<String, BucketRule> = config
         .buckets
         .iter()
         .map(|(name, bucket)| {
-            let rule = rule(&bucket.key, bucket.suite, bucket.mode, bucket.hash_key_names);
+            let rule = rule(&bucket.key, bucket.suite, bucket.mode, bucket.hash_key_names, bucket.seal_metadata);
             let prefixes = bucket.prefixes.iter().map(|entry| PrefixRule {
                 prefix: entry.prefix.to_string(),
-                rule: self::rule(&entry.key, entry.suite, entry.mode, entry.hash_key_names),
+                rule: self::rule(&entry.key, entry.suite, entry.mode, entry.hash_key_names, entry.seal_metadata),
             });
             let (prefixes, scope) = (prefixes.collect(), Some(bucket.scope.to_string()));
             (name.to_string(), BucketRule { rule, prefixes, scope, share_scope: bucket.share_scope })
@@ -79,7 +79,7 @@ pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
     Keys::new(rules, providers, &limits, Sources::system()).map_err(Error::Keys)
 }
 
-fn rule(key: &config::Label, suite: config::Suite, mode: config::KeyMode, hash_key_name: bool) -> Rule {
+fn rule(key: &config::Label, suite: config::Suite, mode: config::KeyMode, hash_key_name: bool, seal_metadata: bool) -> Rule {
     Rule {
         label: label(key),
         suite: match suite {
@@ -92,6 +92,7 @@ fn rule(key: &config::Label, suite: config::Suite, mode: config::KeyMode, hash_k
             config::KeyMode::Shared => KeyMode::Shared,
         },
         hash_key_name,
+        seal_metadata,
     }
 }
 

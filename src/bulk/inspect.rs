@@ -49,6 +49,8 @@ pub struct Inspection {
     pub plain_bytes: Option<u64>,
     pub overhead_bytes: Option<u64>,
     pub envelope: Option<EnvelopeFacts>,
+    /// None where content headers and user metadata lie beside the object in plain.
+    pub sealed_metadata: Option<MetadataFacts>,
     pub end: Option<EndFacts>,
     pub footer: Option<FooterFacts>,
 }
@@ -72,6 +74,14 @@ pub struct EnvelopeFacts {
     pub salt_prefix: String,
     pub commit_prefix: String,
     pub kms_blob_bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub struct MetadataFacts {
+    /// As they are sealed; the plaintext is padded.
+    pub bytes: Option<usize>,
+    /// The names of what is in it, with its key.
+    pub names: Option<Vec<String>>,
 }
 
 /// What the end marker says in the clear. Nobody vouches for it before the footer is open.
@@ -127,6 +137,11 @@ pub async fn inspect(
     told.key = Some(object.key.clone());
     told.version_id = at.version_id.clone();
     told.etag = Some(String::from_utf8_lossy(at.etag.as_bytes()).trim_matches('"').to_owned());
+    if let Found::Envelope(envelope) = &at.envelope
+        && envelope.flags().sealed_metadata
+    {
+        told.sealed_metadata = Some(MetadataFacts { bytes: at.metadata_len(), names: None });
+    }
     if told.kind != Kind::Sealed {
         return Ok(told);
     }
@@ -152,6 +167,9 @@ pub async fn inspect(
     }
     if unlock {
         told.footer = Some(FooterFacts::of(&*gateway.footer_of(&at).await?));
+        if let (Some(facts), Some(metadata)) = (&mut told.sealed_metadata, gateway.metadata_of(&at).await?) {
+            facts.names = Some(metadata.iter().map(|(field, _)| field.header()).collect());
+        }
     }
     Ok(told)
 }
@@ -211,6 +229,7 @@ impl Inspection {
             stored_bytes: stored_len,
             plain_bytes,
             overhead_bytes: plain_bytes.map(|plain| stored_len - plain),
+            sealed_metadata: None,
             envelope,
             end: None,
             footer: None,
@@ -318,6 +337,11 @@ impl fmt::Display for Inspection {
             writeln!(f, "  key        {label}{known}, mode {mode}{hashed}, wrapped key of {kms_blob_bytes} bytes")?;
             writeln!(f, "  salt       {}..", envelope.salt_prefix)?;
             writeln!(f, "  commit     {}..", envelope.commit_prefix)?;
+        }
+        if let Some(MetadataFacts { bytes, names }) = &self.sealed_metadata {
+            let bytes = bytes.map_or("of no length that they can have".to_owned(), |bytes| format!("{bytes} bytes"));
+            let names = names.as_ref().map_or(String::new(), |names| format!(": {}", names.join(", ")));
+            writeln!(f, "  metadata   sealed, {bytes}{names}")?;
         }
         if let Some(end) = &self.end {
             let sum = match end.checksum_bytes {

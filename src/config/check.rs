@@ -315,7 +315,13 @@ fn encryption(raw: raw::Encryption, labels: &Distinct<Label>, p: &mut Problems) 
     refuse_unknown_label(&raw.key, labels, p);
     let key = raw.key.need(p, "set it to the label of one of [[keys]]: no key is taken unless it is named");
     let rule = || {
-        Some(DefaultRule { key: key?, suite: raw.suite.value?, mode: raw.mode.value?, hash_key_names: raw.hash_key_names.value? })
+        Some(DefaultRule {
+            key: key?,
+            suite: raw.suite.value?,
+            mode: raw.mode.value?,
+            hash_key_names: raw.hash_key_names.value?,
+            seal_metadata: raw.seal_metadata.value?,
+        })
     };
     let cache = || {
         Some(KeyCache {
@@ -366,6 +372,7 @@ fn buckets(
                 suite: bucket.suite.value.unwrap_or(rule.suite),
                 mode: bucket.mode.value.unwrap_or(rule.mode),
                 hash_key_names: bucket.hash_key_names.value.unwrap_or(rule.hash_key_names),
+                seal_metadata: bucket.seal_metadata.value.unwrap_or(rule.seal_metadata),
                 share_scope: bucket.share_scope.value.unwrap_or(false),
                 access: bucket.access.value.unwrap_or(rule.access),
                 aws_client,
@@ -377,6 +384,7 @@ fn buckets(
                 suite: raw.suite.value.unwrap_or(rule.suite),
                 mode: raw.mode.value.unwrap_or(rule.mode),
                 hash_key_names: raw.hash_key_names.value.unwrap_or(rule.hash_key_names),
+                seal_metadata: raw.seal_metadata.value.unwrap_or(rule.seal_metadata),
             });
             Rule { prefixes: prefixes.collect(), ..rule }
         });
@@ -418,6 +426,7 @@ fn refuse_without_sealing(bucket: &raw::Bucket, prefixes: &[raw::Prefix], p: &mu
     refuse(&bucket.suite, p);
     refuse(&bucket.mode, p);
     refuse(&bucket.hash_key_names, p);
+    refuse(&bucket.seal_metadata, p);
     prefixes.iter().for_each(|rule| refuse(&rule.prefix, p));
 }
 

@@ -187,6 +187,7 @@ pub struct Rule {
     pub suite: Suite,
     pub mode: KeyMode,
     pub hash_key_names: bool,
+    pub seal_metadata: bool,
     /// What the bucket may hold besides sealed objects.
     pub access: Access,
     /// How objects of AWS's own encryption client are read, if they are.
@@ -213,6 +214,7 @@ pub struct PrefixRule {
     pub suite: Suite,
     pub mode: KeyMode,
     pub hash_key_names: bool,
+    pub seal_metadata: bool,
 }
 
 /// The rule of a bucket that is not named, but for its scope, which is the bucket's name.
@@ -222,13 +224,14 @@ pub struct DefaultRule {
     pub suite: Suite,
     pub mode: KeyMode,
     pub hash_key_names: bool,
+    pub seal_metadata: bool,
 }
 
 impl DefaultRule {
     fn with_scope(&self, scope: Scope) -> Rule {
-        let Self { key, suite, mode, hash_key_names } = self.clone();
+        let Self { key, suite, mode, hash_key_names, seal_metadata } = self.clone();
         let (access, aws_client, prefixes) = (Access::Encrypted, None, Vec::new());
-        Rule { scope, share_scope: false, key, suite, mode, hash_key_names, access, aws_client, prefixes }
+        Rule { scope, share_scope: false, key, suite, mode, hash_key_names, seal_metadata, access, aws_client, prefixes }
     }
 }
 

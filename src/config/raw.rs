@@ -252,6 +252,11 @@ section! {
         mode: KeyMode, Default = r#""per-object""#;
         /// Whether the key service is told the SHA-256 of object names in place of the names, which its audit log would show.
         hash_key_names: bool, Default = "false";
+        /// Whether content headers (Content-Type, Content-Encoding, Content-Disposition, Content-Language, Cache-Control, Expires) and user
+        /// metadata are sealed as well, so that whoever owns the bucket can neither read nor change them. HEAD then needs the key, and they have
+        /// to fit into about 1,100 bytes. Tags, storage class and website redirect stay readable. Objects are read by what they say of
+        /// themselves, whatever stands here.
+        seal_metadata: bool, Default = "false";
         /// How long an unwrapped key is kept in memory, in seconds. A revoked key stops being usable within this time.
         cache_ttl_secs: Whole<1, 86_400>, Default = "300";
         /// Unwrapped keys that are kept in memory at one time.
@@ -280,6 +285,8 @@ section! {
         mode: KeyMode, Optional = r#""shared""#;
         /// In place of encryption.hash_key_names.
         hash_key_names: bool, Optional = "true";
+        /// In place of encryption.seal_metadata.
+        seal_metadata: bool, Optional = "true";
         /// What the bucket may hold. "encrypted": every object is sealed, and whatever has no valid envelope is refused. "read-through": plaintext
         /// objects that were there before can be read as well, with the header x-ciphergate-plaintext on the answer; what is written is sealed, and
         /// an object whose envelope is there but bad is refused. A listing then asks the store once for every object whose size could be that of
@@ -314,6 +321,8 @@ section! {
         mode: KeyMode, Optional = r#""shared""#;
         /// In place of the bucket's.
         hash_key_names: bool, Optional = "true";
+        /// In place of the bucket's.
+        seal_metadata: bool, Optional = "true";
     }
 }
 

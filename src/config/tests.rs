@@ -85,6 +85,7 @@ fn the_least_that_loads_has_the_defaults() {
     let rule = config.rule("any-bucket").unwrap();
     assert_eq!((rule.scope.as_str(), rule.key.as_str()), ("any-bucket", "main"));
     assert_eq!((rule.suite, rule.mode, rule.hash_key_names), (Suite::ChaCha20Poly1305, KeyMode::PerObject, false));
+    assert!(!rule.seal_metadata);
     assert!(config.rule("No Bucket").is_none());
 }
 
@@ -467,7 +468,14 @@ fn the_access_of_a_bucket_is_encrypted_unless_it_says_otherwise() {
     assert_eq!((access("old"), access("open")), (Access::ReadThrough, Access::Plaintext));
     assert_eq!((access("new"), access("unnamed")), (Access::Encrypted, Access::Encrypted));
     // What says how a bucket is sealed has no meaning where nothing is.
-    for setting in ["key = \"main\"", "suite = \"auto\"", "mode = \"shared\"", "hash_key_names = true", "scope = \"x\""] {
+    for setting in [
+        "key = \"main\"",
+        "suite = \"auto\"",
+        "mode = \"shared\"",
+        "hash_key_names = true",
+        "seal_metadata = true",
+        "scope = \"x\"",
+    ] {
         for (access, fine) in [("plaintext", false), ("read-through", true)] {
             let loaded = folder.load(&format!("{LEAST}[buckets.open]\naccess = \"{access}\"\n{setting}\n"));
             assert_eq!(loaded.is_ok(), fine, "{access} {setting} {:?}", loaded.err().map(|e| e.to_string()));
@@ -702,4 +710,24 @@ fn a_variable_for_an_entry_of_the_file_does_not_claim_the_entry() {
     let told = folder.told(Config::load(folder.sources(&text).environment(environment(&variables))));
     assert!(told[0].starts_with("keys[0].file (ciphergate.toml line 2): this setting is missing"), "{told:?}");
     assert!(told[1].starts_with("clients[1].access_key_id (CIPHERGATE_CLIENTS__01__NAME): this setting is missing"), "{told:?}");
+}
+
+#[test]
+fn what_is_nearest_says_whether_metadata_are_sealed() {
+    let folder = Folder::new();
+    let text = format!(
+        "{LEAST}[buckets.open]\nseal_metadata = false\n[[buckets.open.prefixes]]\nprefix = \"a/\"\nseal_metadata = true\n\
+         [[buckets.open.prefixes]]\nprefix = \"b/\"\n[buckets.quiet]\n[[buckets.quiet.prefixes]]\nprefix = \"c/\"\n"
+    );
+    for (default, wanted) in
+        [("true", [false, true, false, true, true, true]), ("false", [false, true, false, false, false, false])]
+    {
+        let config = Config::load(folder.sources(&text).flags([flag("encryption.seal_metadata", default)])).unwrap();
+        let rule = |bucket: &str| config.rule(bucket).unwrap();
+        let (open, quiet) = (rule("open"), rule("quiet"));
+        let [a, b] = [0, 1].map(|at| open.prefixes[at].seal_metadata);
+        let found =
+            [open.seal_metadata, a, b, quiet.seal_metadata, quiet.prefixes[0].seal_metadata, rule("unnamed").seal_metadata];
+        assert_eq!(found, wanted, "{default}");
+    }
 }

@@ -8,7 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::key::Secret;
 use super::suite::{Cipher, ONLY_NONCE};
-use super::{ChunkKey, DataKey, Error, FooterKey, KEY_LEN, KeyEncryptionKey, Result, Suite, TAG_LEN, WRAPPED_LEN};
+use super::{ChunkKey, DataKey, Error, FooterKey, KEY_LEN, KeyEncryptionKey, MetadataKey, Result, Suite, TAG_LEN, WRAPPED_LEN};
 
 /// Everything derived from one data key (FORMAT section 4): the root from which commitment, MAC, chunk and footer keys come.
 /// Share it with an `Arc`; it cannot be cloned.
@@ -60,6 +60,11 @@ impl ObjectKeys {
     /// The key of a footer, bound to the 32-byte end marker (Kfoot).
     pub fn footer_key(&self, end: &[u8; 32]) -> FooterKey {
         FooterKey(self.suite.cipher(&expand(&self.prk, &[b"foot", end])))
+    }
+
+    /// The key of the metadata that lie beside one wrap, bound to the salt of that wrap (Kmeta in FORMAT section 15).
+    pub fn metadata_key(&self, salt: &[u8; 32]) -> MetadataKey {
+        MetadataKey(self.suite.cipher(&expand(&self.prk, &[b"meta", salt])))
     }
 
     fn hmac(&self, data: &[u8]) -> Hmac<Sha256> {
@@ -153,7 +158,10 @@ mod tests {
     fn secrets_print_nothing() {
         let dek = DataKey::from_bytes(Zeroizing::new([0x41; 32]));
         let keys = ObjectKeys::derive(Suite::Aes256Gcm, &dek);
-        let shown = format!("{dek:?} {keys:?} {:?} {:?}", keys.chunk_key(&[0; 32]), keys.footer_key(&[0; 32]));
-        assert_eq!(shown, "DataKey(secret) ObjectKeys(aes-256-gcm, secret) ChunkKey(secret) FooterKey(secret)");
+        let (chunk, footer, metadata) = (keys.chunk_key(&[0; 32]), keys.footer_key(&[0; 32]), keys.metadata_key(&[0; 32]));
+        assert_eq!(
+            format!("{dek:?} {keys:?} {chunk:?} {footer:?} {metadata:?}"),
+            "DataKey(secret) ObjectKeys(aes-256-gcm, secret) ChunkKey(secret) FooterKey(secret) MetadataKey(secret)"
+        );
     }
 }

@@ -19,7 +19,7 @@ pub use error::Error;
 pub use key::{DataKey, FreshInput, KeyEncryptionKey};
 pub use keywrap::MasterKey;
 pub use open::opened_len;
-pub use suite::{ChunkKey, FooterKey, Suite};
+pub use suite::{ChunkKey, FooterKey, MetadataKey, Suite};
 
 /// Length of every key of every suite, in bytes. Frozen with the format.
 pub const KEY_LEN: usize = 32;

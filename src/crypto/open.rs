@@ -3,7 +3,7 @@ use chacha20poly1305::AeadInOut;
 use chacha20poly1305::aead::inout::InOutBuf;
 
 use super::suite::{Cipher, ONLY_NONCE, chunk_nonce};
-use super::{ChunkKey, Error, FooterKey, NONCE_LEN, Result, TAG_LEN};
+use super::{ChunkKey, Error, FooterKey, MetadataKey, NONCE_LEN, Result, TAG_LEN};
 
 impl Cipher {
     /// Opens a message with its tag at the end, in place, and returns the plaintext: all but the last 16 bytes of `sealed`.
@@ -56,6 +56,13 @@ pub fn opened_len(sealed: &[u8]) -> usize {
 
 impl FooterKey {
     /// Opens the footer in place; `sealed` ends with the tag. Errors: [`Error::TagMismatch`].
+    pub fn open_in_place<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8]> {
+        self.0.open_in_place(ONLY_NONCE, sealed)
+    }
+}
+
+impl MetadataKey {
+    /// Opens metadata in place; `sealed` ends with the tag. Errors: [`Error::TagMismatch`].
     pub fn open_in_place<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8]> {
         self.0.open_in_place(ONLY_NONCE, sealed)
     }

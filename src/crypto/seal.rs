@@ -2,7 +2,7 @@ use aws_lc_rs::aead::{Aad, Nonce};
 use chacha20poly1305::AeadInOut;
 
 use super::suite::{Cipher, ONLY_NONCE, chunk_nonce};
-use super::{ChunkKey, Error, FooterKey, NONCE_LEN, Result, TAG_LEN};
+use super::{ChunkKey, Error, FooterKey, MetadataKey, NONCE_LEN, Result, TAG_LEN};
 
 impl Cipher {
     /// Seals in place and returns the tag. Callers see to it that a key never meets a nonce twice.
@@ -33,5 +33,13 @@ impl FooterKey {
     /// Seals the footer in place and returns its tag, which is stored after it.
     pub fn seal_in_place(&self, footer: &mut [u8]) -> Result<[u8; TAG_LEN]> {
         self.0.seal_in_place(ONLY_NONCE, footer)
+    }
+}
+
+impl MetadataKey {
+    /// Seals metadata in place and returns its tag, which is stored after it. One wrap must never seal two texts: every wrap has a salt
+    /// of its own, and is stored once.
+    pub fn seal_in_place(&self, metadata: &mut [u8]) -> Result<[u8; TAG_LEN]> {
+        self.0.seal_in_place(ONLY_NONCE, metadata)
     }
 }

@@ -102,6 +102,9 @@ pub struct ChunkKey(pub(super) Cipher);
 /// Seals and opens one footer (Kfoot in FORMAT sections 4 and 7). It is bound to the end marker it was derived from.
 pub struct FooterKey(pub(super) Cipher);
 
+/// Seals and opens the metadata of one wrap of an object (Kmeta in FORMAT section 15). It is bound to the salt of that wrap.
+pub struct MetadataKey(pub(super) Cipher);
+
 impl fmt::Debug for ChunkKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ChunkKey(secret)")
@@ -114,6 +117,12 @@ impl fmt::Debug for FooterKey {
     }
 }
 
+impl fmt::Debug for MetadataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MetadataKey(secret)")
+    }
+}
+
 /// The nonce of chunk `index` of a part: its place, and whether it is the last one (FORMAT section 6).
 pub(super) fn chunk_nonce(index: u64, last: bool) -> [u8; super::NONCE_LEN] {
     let mut nonce = [0; super::NONCE_LEN];
@@ -122,5 +131,5 @@ pub(super) fn chunk_nonce(index: u64, last: bool) -> [u8; super::NONCE_LEN] {
     nonce
 }
 
-/// The nonce where a key seals one message only: footers and wrapped data keys.
+/// The nonce where a key seals one message only: footers, metadata and wrapped data keys.
 pub(super) const ONLY_NONCE: [u8; super::NONCE_LEN] = [0; super::NONCE_LEN];

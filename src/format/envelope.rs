@@ -77,6 +77,8 @@ pub struct EnvelopeFlags {
     pub hashed_context: bool,
     /// Bit 3: the key-encryption key is the client's own and comes with every request (FORMAT section 14).
     pub customer: bool,
+    /// Bit 4: content headers and user metadata lie sealed in an entry of their own (FORMAT section 15).
+    pub sealed_metadata: bool,
 }
 
 impl EnvelopeFlags {
@@ -86,14 +88,24 @@ impl EnvelopeFlags {
     }
 
     const fn byte(self) -> u8 {
-        self.multipart as u8 | (self.shared as u8) << 1 | (self.hashed_context as u8) << 2 | (self.customer as u8) << 3
+        self.multipart as u8
+            | (self.shared as u8) << 1
+            | (self.hashed_context as u8) << 2
+            | (self.customer as u8) << 3
+            | (self.sealed_metadata as u8) << 4
     }
 
     const fn from_byte(byte: u8) -> Result<Self> {
-        if byte > 15 {
+        if byte > 31 {
             return Err(Error::UnknownFlags(byte));
         }
-        Ok(Self { multipart: byte & 1 != 0, shared: byte & 2 != 0, hashed_context: byte & 4 != 0, customer: byte & 8 != 0 })
+        Ok(Self {
+            multipart: byte & 1 != 0,
+            shared: byte & 2 != 0,
+            hashed_context: byte & 4 != 0,
+            customer: byte & 8 != 0,
+            sealed_metadata: byte & 16 != 0,
+        })
     }
 }
 

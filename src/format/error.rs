@@ -33,6 +33,9 @@ pub enum Error {
     /// The footer breaks a rule of section 7.
     #[error("the footer is malformed: {0}")]
     Footer(&'static str),
+    /// The sealed metadata break a rule of section 15, or are missing, or are there although the envelope does not say so.
+    #[error("the sealed metadata are malformed: {0}")]
+    Metadata(&'static str),
     /// Bytes that must be zero are not.
     #[error("the padding is not zero")]
     PaddingNotZero,

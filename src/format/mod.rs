@@ -1,4 +1,4 @@
-//! The object format: envelope, layout, part headers, footer, and which bytes to read for a range (FORMAT sections 1 to 14 and 16).
+//! The object format: envelope, layout, part headers, footer, and which bytes to read for a range (FORMAT sections 1 to 16).
 //!
 //! Pure functions between bytes and values. Every parser is strict: it takes any input, never panics, checks before it allocates, and
 //! accepts exactly what its writer produces. This room knows no HTTP, no store and no clock; header names are plain strings.
@@ -10,6 +10,7 @@ mod envelope;
 mod error;
 mod footer;
 pub mod layout;
+mod metadata;
 mod parts;
 mod plan;
 mod read;
@@ -23,6 +24,7 @@ pub use envelope::{Envelope, EnvelopeFlags, HEADER, Label, Layout, METADATA_NAME
 pub use error::Error;
 pub use footer::{End, Footer, Suffix, TableEntry};
 pub use layout::{PlainLen, SealedLen};
+pub use metadata::{Field, METADATA_ENTRY, METADATA_HEADER, METADATA_TEXT_MAX, Metadata, entry_beside, metadata_sealed_len};
 pub use parts::{PartHeader, Receipt, SealedRecord, UploadName, UploadRecord, split_part_etag, upload_base_name};
 pub use plan::{ReadPlan, Segment, Tail};
 pub use rewrapped::{RewrapRecord, VersionName};

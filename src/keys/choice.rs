@@ -44,6 +44,15 @@ impl CustomerKey {
     }
 }
 
+/// Whether the metadata beside a new wrap of a stored object are sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetadataSeal {
+    /// As the rule of the new place says.
+    Rule,
+    /// As beside the old one.
+    Kept,
+}
+
 /// A stored object's place and envelope, with the client's own key where the request brought one.
 #[derive(Debug, Clone, Copy)]
 pub struct Stored<'a> {

@@ -4,8 +4,8 @@ use super::age::Watch;
 use super::cache::{SharedKey, SharedKeys, UnwrapCache};
 use super::rules::{KeyMode, KeyRules, Resolved};
 use super::{
-    BLOB_LEN_MAX, CacheLimits, Choice, Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label, Lookups, Sources,
-    Stored,
+    BLOB_LEN_MAX, CacheLimits, Choice, Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label, Lookups, MetadataSeal,
+    Sources, Stored,
 };
 use crate::crypto::{DataKey, FreshInput, ObjectKeys, Suite};
 use crate::format::{Envelope, EnvelopeFlags, Layout, WrapInput, cache_key};
@@ -33,6 +33,13 @@ pub struct FreshObject {
     pub envelope: Envelope,
     /// For one object or one multipart upload only.
     pub keys: ObjectKeys,
+}
+
+/// What an object is, whatever its data key is wrapped with.
+struct Is {
+    suite: Suite,
+    layout: Layout,
+    sealed_metadata: bool,
 }
 
 /// What a data key is about to be wrapped with.
@@ -106,7 +113,8 @@ impl Keys {
     /// The same, where the request says more than the rule.
     pub async fn fresh_with(&self, choice: &Choice, bucket: &str, key: &str, layout: Layout) -> Result<FreshObject, Error> {
         let resolved = self.rules.resolve(bucket, key)?;
-        let wrapping = self.wrapping(choice, resolved, key, resolved.rule.suite.suite(), layout).await?;
+        let is = Is { suite: resolved.rule.suite.suite(), layout, sealed_metadata: resolved.rule.seal_metadata };
+        let wrapping = self.wrapping(choice, resolved, key, is).await?;
         let mut random = [0; 32];
         self.sources.random.fill(&mut random)?;
         let counter = self.objects.fetch_add(1, Ordering::Relaxed);
@@ -140,16 +148,29 @@ impl Keys {
     }
 
     /// A new envelope for the object of another one, under another name or key (FORMAT section 13): the data key stays, so the sealed
-    /// bytes may be copied as they are. Layout, suite and commitment stay too; bucket and key are where the copy will be.
-    pub async fn rewrap(&self, from: Stored<'_>, choice: &Choice, bucket: &str, key: &str) -> Result<Envelope, Error> {
+    /// bytes may be copied as they are. Layout, suite and commitment stay too; bucket and key are where the copy will be. The keys are those
+    /// of the object, and go with both envelopes: what the old one's metadata open with, and the new one's are sealed with.
+    pub async fn rewrap(
+        &self,
+        from: Stored<'_>,
+        choice: &Choice,
+        metadata: MetadataSeal,
+        bucket: &str,
+        key: &str,
+    ) -> Result<(Envelope, ObjectKeys), Error> {
         let scope = self.rules.resolve(from.bucket, from.key)?.scope;
         let kek = self.unwrapping(&from, scope).await?;
         let dek = from.envelope.unwrap(&kek, scope, from.key).map_err(Error::Envelope)?;
-        let layout = from.envelope.flags().layout();
-        let wrapping = self.wrapping(choice, self.rules.resolve(bucket, key)?, key, from.envelope.suite(), layout).await?;
-        let (envelope, _) = Envelope::wrap(&wrapping.kek, wrapping.input, &dek).map_err(Error::Envelope)?;
+        let (resolved, flags) = (self.rules.resolve(bucket, key)?, from.envelope.flags());
+        let sealed_metadata = match metadata {
+            MetadataSeal::Rule => resolved.rule.seal_metadata,
+            MetadataSeal::Kept => flags.sealed_metadata,
+        };
+        let is = Is { suite: from.envelope.suite(), layout: flags.layout(), sealed_metadata };
+        let wrapping = self.wrapping(choice, resolved, key, is).await?;
+        let wrapped = Envelope::wrap(&wrapping.kek, wrapping.input, &dek).map_err(Error::Envelope)?;
         self.counters.rewrapped.fetch_add(1, Ordering::Relaxed);
-        Ok(envelope)
+        Ok(wrapped)
     }
 
     /// The label that a client means: one of the configuration, or the ARN or the id of a key that it gives a label.
@@ -196,8 +217,7 @@ impl Keys {
         choice: &Choice,
         resolved: Resolved<'a>,
         key: &'a str,
-        suite: Suite,
-        layout: Layout,
+        Is { suite, layout, sealed_metadata }: Is,
     ) -> Result<Wrapping<'a>, Error> {
         let (rule, scope) = (resolved.rule, resolved.scope);
         let mut salt = [0; 32];
@@ -206,7 +226,8 @@ impl Keys {
             Choice::Rule => (&rule.label, false),
             Choice::Key { label, per_object } => (label.as_ref().unwrap_or(&rule.label), *per_object),
             Choice::Customer(own) => {
-                let input = WrapInput::customer(own.kek(), suite, layout, salt, scope, key);
+                let mut input = WrapInput::customer(own.kek(), suite, layout, salt, scope, key);
+                input.flags.sealed_metadata = sealed_metadata;
                 return Ok(Wrapping { kek: own.kek().clone(), input });
             }
         };
@@ -216,6 +237,7 @@ impl Keys {
             shared,
             hashed_context: rule.hash_key_name && !shared,
             customer: false,
+            sealed_metadata,
         };
         let context = KeyContext::for_flags(flags, scope, key);
         let (kek, kms_blob): (Arc<KeyEncryptionKey>, Vec<u8>) = if shared {

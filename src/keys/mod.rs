@@ -17,7 +17,7 @@ mod sources;
 pub mod transit;
 
 pub use cache::CacheLimits;
-pub use choice::{Choice, CustomerKey, Stored};
+pub use choice::{Choice, CustomerKey, MetadataSeal, Stored};
 pub use error::{Error, Side};
 pub use facade::{FreshObject, Keys, Proof, Stats};
 pub use lookups::Lookups;

@@ -47,6 +47,8 @@ pub struct Rule {
     /// Put the SHA-256 of the key name instead of the name into the key service's context, so that its logs do not show names.
     /// Without meaning in shared mode, where the context has no name.
     pub hash_key_name: bool,
+    /// Keep user metadata and content headers sealed beside the object (FORMAT section 15).
+    pub seal_metadata: bool,
 }
 
 /// What is different for the objects of a bucket whose keys begin with `prefix`.
@@ -181,7 +183,7 @@ mod tests {
 
     fn rule(label: &str) -> Rule {
         let label = label.parse().unwrap();
-        Rule { label, suite: SuiteChoice::default(), mode: KeyMode::default(), hash_key_name: false }
+        Rule { label, suite: SuiteChoice::default(), mode: KeyMode::default(), hash_key_name: false, seal_metadata: false }
     }
 
     fn bucket(scope: Option<&str>, share_scope: bool) -> BucketRule {

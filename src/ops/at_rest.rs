@@ -7,7 +7,7 @@ use http::HeaderMap;
 use super::object::{Stored, Unsealed, version_of};
 use super::{Error, Gateway, StatePlace};
 use crate::backend::{ByteRange, ObjectName, S3Backend, Select, Versioning};
-use crate::format::{self, End, Envelope, Footer, PlainLen, SealedLen};
+use crate::format::{self, End, Envelope, Footer, Metadata, PlainLen, SealedLen};
 use crate::keys::Keys;
 
 /// An object, or a version of one, as its HEAD shows it.
@@ -38,10 +38,20 @@ impl AtRest {
         let version_id = asked.or_else(|| version_of(&headers));
         let envelope = match headers.get(format::HEADER).map(|value| value.to_str()) {
             None => Found::Nothing,
-            Some(Ok(text)) => Envelope::parse(text).map_or_else(Found::Malformed, Found::Envelope),
+            Some(Ok(text)) => {
+                let entry = headers.get(format::METADATA_HEADER).map(http::HeaderValue::as_bytes);
+                let whole = Envelope::parse(text).and_then(|envelope| format::entry_beside(&envelope, entry).map(|_| envelope));
+                whole.map_or_else(Found::Malformed, Found::Envelope)
+            }
             Some(Err(_)) => Found::Malformed(format::Error::Envelope("not ASCII")),
         };
         Ok(Self { object, version_id, headers, etag, stored_len: len, envelope })
+    }
+
+    /// Bytes of the sealed metadata beside the object; `None` where they lie there in plain, or what lies there can be none.
+    #[must_use]
+    pub fn metadata_len(&self) -> Option<usize> {
+        format::metadata_sealed_len(self.headers.get(format::METADATA_HEADER)?.to_str().ok()?)
     }
 
     /// Bytes of the plaintext; `None` where no sealed object has this length.
@@ -123,6 +133,16 @@ impl Gateway {
         let bytes = super::get_object::collect(self.backend.get_object(select).await?.body, End::LEN).await?;
         let bytes: &[u8; 32] = bytes.as_ref().try_into().map_err(|_| Error::Internal("an end marker has 32 bytes"))?;
         Ok(End::parse(bytes, stored.plain_len, stored.envelope.flags().layout())?)
+    }
+
+    /// The metadata of exactly this object, opened; `None` where they lie beside it in plain.
+    ///
+    /// # Errors
+    /// As a read's.
+    pub async fn metadata_of(&self, at: &AtRest) -> Result<Option<Metadata>, Error> {
+        let stored = at.stored()?;
+        let keys = self.unlock(&at.object, &stored, None).await?;
+        stored.metadata(&keys)
     }
 
     /// The footer of exactly this object, opened.

@@ -22,8 +22,10 @@ use super::object::Found;
 use super::protection::{Opener, Protection};
 use super::{Error, Gateway, headers};
 use crate::backend::{self, CompletedUpload, Copied, CopyObject, ObjectName, Select};
+use crate::crypto::ObjectKeys;
 use crate::format::{ChecksumAlgorithm, Envelope, Layout, PlainLen};
-use crate::{keys, stream};
+use crate::keys::{self, MetadataSeal};
+use crate::stream;
 
 /// How often a copy starts over because its source changed while it was under way.
 const ATTEMPTS: usize = 4;
@@ -132,8 +134,9 @@ impl Job<'_> {
         let wrap = self.gateway.wrap_of(&source.at.object, stored).await?;
         let target = &self.target;
         let from = wrap.at(self.opener.as_ref());
-        let envelope = self.gateway.keys.rewrap(from, &self.wanted.choice, &target.bucket, &target.key).await?;
-        let mut sent = self.headers(source, &envelope, onto_itself)?;
+        let (choice, metadata) = (&self.wanted.choice, MetadataSeal::Rule);
+        let (envelope, keys) = self.gateway.keys.rewrap(from, choice, metadata, &target.bucket, &target.key).await?;
+        let mut sent = self.headers(source, (&envelope, &keys), onto_itself).await?;
         let sealed_len = stored.sealed_len.get();
         let copied = if sealed_len <= self.gateway.backend.copy_max() {
             copy::pin_source(&mut sent, &source.etag);
@@ -146,9 +149,23 @@ impl Job<'_> {
     }
 
     /// What is stored beside the copy, and the conditions on its target.
-    fn headers(&self, source: &Source, envelope: &Envelope, onto_itself: bool) -> Result<HeaderMap, Error> {
-        let from = if self.replaces_metadata { MetadataFrom::FromRequest } else { MetadataFrom::FromSource(&source.headers) };
-        let mut sent = copy::for_copy(&self.request.headers, &self.request.extensions, from, &envelope.encode())?;
+    async fn headers(
+        &self,
+        source: &Source,
+        sealed_with: (&Envelope, &ObjectKeys),
+        onto_itself: bool,
+    ) -> Result<HeaderMap, Error> {
+        let opened;
+        let from = match &source.found {
+            _ if self.replaces_metadata => MetadataFrom::FromRequest,
+            Found::Sealed(stored) => {
+                let (at, own) = (&source.at.object, self.opener.as_ref());
+                opened = self.gateway.with_metadata(&source.headers, stored, at, own).await?;
+                MetadataFrom::FromSource(&opened)
+            }
+            Found::Plain(_) | Found::AwsClient(_) => MetadataFrom::FromSource(&source.headers),
+        };
+        let mut sent = copy::for_copy(&self.request.headers, &self.request.extensions, from, sealed_with)?;
         if onto_itself {
             copy::pin_target(&mut sent, &source.etag)?;
         }
@@ -180,7 +197,7 @@ impl Job<'_> {
         let gateway = self.gateway;
         let layout = if plain_len.get() > gateway.multipart.put_max { Layout::Multipart } else { Layout::Single };
         let fresh = gateway.keys.fresh_with(&self.wanted.choice, &self.target.bucket, &self.target.key, layout).await?;
-        let mut sent = self.headers(source, &fresh.envelope, onto_itself)?;
+        let mut sent = self.headers(source, (&fresh.envelope, &fresh.keys), onto_itself).await?;
         copy::as_upload(&mut sent);
         self.carry_tags(source, &mut sent).await?;
         let mut conditions = guards.clone();

@@ -196,6 +196,7 @@ impl Read<'_> {
         let keys = Arc::new(self.gateway.unlock(&self.object, stored, self.own).await?);
         let mut range = self.wanted(&headers).within(stored.plain_len)?;
         let mut shown = headers::for_client_object(headers);
+        stored.show_metadata(&mut shown, &keys)?;
         self.gateway.announce(&mut shown, &stored.envelope, self.own.map(Opener::md5));
 
         let mut checksum = Vec::new();

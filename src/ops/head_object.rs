@@ -36,11 +36,15 @@ impl Gateway {
                 let mut checksum = Vec::new();
                 let mut footer = None;
                 let footer_wanted = (part.is_some() && is_multipart) || (checksum_wanted && wanted == Wanted::Whole);
-                // The client's own key is demanded to look at an object, too; other keys are not needed for that.
-                let keys = match footer_wanted || stored.envelope.flags().customer || own.is_some() {
+                // The client's own key is demanded to look at an object, too; other keys are not needed for that, unless metadata are sealed.
+                let flags = stored.envelope.flags();
+                let keys = match footer_wanted || flags.sealed_metadata || flags.customer || own.is_some() {
                     true => Some(self.unlock(&object, stored, own.as_ref()).await?),
                     false => None,
                 };
+                if let Some(keys) = &keys {
+                    stored.show_metadata(&mut shown, keys)?;
+                }
                 if let Some(keys) = keys.filter(|_| footer_wanted) {
                     let opened = self.footer(&object, version_id.clone(), guards.clone(), stored, &keys).await?;
                     if checksum_wanted {

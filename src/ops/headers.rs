@@ -9,10 +9,12 @@ use http::header::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
 pub mod copy;
+pub mod sealed;
 
 use super::Error;
 use super::protection::Protection;
-use crate::format;
+use crate::crypto::ObjectKeys;
+use crate::format::{self, Envelope};
 use crate::observe::request::RequestRecord;
 
 /// S3's limit for user metadata: names without their prefix plus values, in bytes.
@@ -54,12 +56,18 @@ const STORED: [&str; 17] = [
     EXPECTED_BUCKET_OWNER,
 ];
 
-/// Headers of a write as the store gets them: everything the client stored, the envelope, its conditions.
+/// Headers of a write as the store gets them: everything the client stored, sealed where the envelope says so, the envelope, its conditions.
+/// `keys` are those of the object.
 ///
 /// # Errors
-/// `MetadataTooLarge`, the reserved entry, and what this gateway does not do. What the request says of encryption does not travel; that
+/// `MetadataTooLarge`, the reserved entries, and what this gateway does not do. What the request says of encryption does not travel; that
 /// somebody has read it shows in the [`Protection`].
-pub fn for_write(client: &HeaderMap, extensions: &Extensions, envelope_text: &str, _: &Protection) -> Result<HeaderMap, Error> {
+pub fn for_write(
+    client: &HeaderMap,
+    extensions: &Extensions,
+    (envelope, keys): (&Envelope, &ObjectKeys),
+    _: &Protection,
+) -> Result<HeaderMap, Error> {
     let mut out = HeaderMap::new();
     refuse_appending(client)?;
     for name in STORED {
@@ -71,18 +79,31 @@ pub fn for_write(client: &HeaderMap, extensions: &Extensions, envelope_text: &st
         out.insert(CONTENT_ENCODING, encoding);
     }
     out.entry(CONTENT_TYPE).or_insert(DEFAULT_CONTENT_TYPE);
-    if client.contains_key(format::HEADER) {
-        return Err(Error::InvalidArgument("The metadata entry 'ciphergate' is reserved"));
-    }
-    carry_metadata(client, &mut out, envelope_text)?;
+    refuse_reserved(client)?;
+    carry_metadata(client, &mut out, envelope, keys)?;
     add_request_id(extensions, &mut out);
     Ok(out)
 }
 
-/// All user metadata but the reserved entry, and the envelope as that.
-fn carry_metadata(from: &HeaderMap, to: &mut HeaderMap, envelope_text: &str) -> Result<(), Error> {
-    let mut bytes = format::METADATA_NAME.len() + envelope_text.len();
-    for name in from.keys().filter(|name| name.as_str().starts_with(METADATA_PREFIX) && name.as_str() != format::HEADER) {
+/// Whether a header holds one of the gateway's own entries of user metadata.
+fn is_ours(name: &str) -> bool {
+    name == format::HEADER || name == format::METADATA_HEADER
+}
+
+fn refuse_reserved(client: &HeaderMap) -> Result<(), Error> {
+    match client.keys().any(|name| is_ours(name.as_str())) {
+        true => Err(Error::InvalidArgument("The metadata entries 'ciphergate' and 'ciphergate-meta' are reserved")),
+        false => Ok(()),
+    }
+}
+
+/// All user metadata but the reserved entries, and the envelope as one of those. Where the envelope says that metadata are sealed, they and
+/// the content headers that are there already become the other.
+fn carry_metadata(from: &HeaderMap, to: &mut HeaderMap, envelope: &Envelope, keys: &ObjectKeys) -> Result<(), Error> {
+    let envelope_text = envelope.encode();
+    let own = format::METADATA_NAME.len() + envelope_text.len();
+    let mut bytes = own;
+    for name in from.keys().filter(|name| name.as_str().starts_with(METADATA_PREFIX) && !is_ours(name.as_str())) {
         let value = joined(from, name)?;
         bytes += name.as_str().len() - METADATA_PREFIX.len() + plain_len(&value);
         to.insert(name.clone(), encoded_words(value)?);
@@ -90,8 +111,11 @@ fn carry_metadata(from: &HeaderMap, to: &mut HeaderMap, envelope_text: &str) -> 
     if bytes > METADATA_BYTES_MAX {
         return Err(Error::MetadataTooLarge { bytes, max: METADATA_BYTES_MAX });
     }
-    let envelope = HeaderValue::from_str(envelope_text).map_err(|_| Error::Internal("envelope is not a header"))?;
-    to.insert(HeaderName::from_static(format::HEADER), envelope);
+    if envelope.flags().sealed_metadata {
+        sealed::seal(to, envelope, keys, own)?;
+    }
+    let text = HeaderValue::from_str(&envelope_text).map_err(|_| Error::Internal("envelope is not a header"))?;
+    to.insert(HeaderName::from_static(format::HEADER), text);
     Ok(())
 }
 
@@ -102,10 +126,10 @@ fn carry_metadata(from: &HeaderMap, to: &mut HeaderMap, envelope_text: &str) -> 
 pub fn for_create(
     client: &HeaderMap,
     extensions: &Extensions,
-    envelope_text: &str,
+    sealed_with: (&Envelope, &ObjectKeys),
     protection: &Protection,
 ) -> Result<HeaderMap, Error> {
-    let mut out = for_write(client, extensions, envelope_text, protection)?;
+    let mut out = for_write(client, extensions, sealed_with, protection)?;
     out.remove(IF_MATCH);
     out.remove(IF_NONE_MATCH);
     Ok(out)
@@ -206,11 +230,11 @@ pub fn for_client_plaintext(store: HeaderMap) -> HeaderMap {
 }
 
 /// Whether a header of an answer is one that was stored beside the object's content and may go with it to another place: content headers,
-/// user metadata without the envelope, storage class, redirect.
+/// user metadata without the gateway's entries, storage class, redirect.
 pub fn is_stored_content(name: &HeaderName) -> bool {
     let text = name.as_str();
     let named = copy::CONTENT.contains(&text) || matches!(text, "x-amz-storage-class" | "x-amz-website-redirect-location");
-    named || (text.starts_with(METADATA_PREFIX) && text != format::HEADER)
+    named || (text.starts_with(METADATA_PREFIX) && !is_ours(text))
 }
 
 /// The answer to a read of an object of AWS's own encryption client: marked with its format, and without the client's fields.
@@ -246,7 +270,7 @@ fn is_shown(name: &HeaderName) -> bool {
         || is_about_store_encryption(name)
         || matches!(text, "content-md5" | "x-amz-mp-parts-count" | "x-amz-object-size");
     let about_that_request = matches!(text, "x-amz-request-id" | "x-amz-id-2" | "x-request-id");
-    !(hop_by_hop || about_sealed_bytes || about_that_request || text == format::HEADER)
+    !(hop_by_hop || about_sealed_bytes || about_that_request || is_ours(text))
 }
 
 /// The ETag that clients see: the store's, with "-0" when nothing else shows that it is not an MD5 (FORMAT section 11).
@@ -451,10 +475,27 @@ fn add_request_id(extensions: &Extensions, headers: &mut HeaderMap) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::crypto::{DataKey, KeyEncryptionKey, Suite};
+    use crate::format::{EnvelopeFlags, WrapInput};
 
-    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+    /// An envelope of 120 bytes, so of 160 characters, and the keys that it leads to.
+    pub(in crate::ops) fn sealing(sealed_metadata: bool) -> (Envelope, ObjectKeys) {
+        let kek = KeyEncryptionKey::from_slice(&[1; 32]).unwrap();
+        let input = WrapInput {
+            suite: Suite::ChaCha20Poly1305,
+            flags: EnvelopeFlags { sealed_metadata, ..EnvelopeFlags::default() },
+            label: "k".parse().unwrap(),
+            salt: [2; 32],
+            kms_blob: vec![3],
+            scope: "s",
+            key: "k",
+        };
+        Envelope::wrap(&kek, input, &DataKey::from_bytes([4; 32].into())).unwrap()
+    }
+
+    pub(in crate::ops) fn map(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -463,7 +504,8 @@ mod tests {
     }
 
     fn write(pairs: &[(&str, &str)]) -> Result<HeaderMap, Error> {
-        for_write(&map(pairs), &Extensions::new(), "ENVELOPE", &Protection::default())
+        let (envelope, keys) = sealing(false);
+        for_write(&map(pairs), &Extensions::new(), (&envelope, &keys), &Protection::default())
     }
 
     #[test]
@@ -508,9 +550,11 @@ mod tests {
         assert_eq!(sent["x-amz-meta-a"], "=?UTF-8?Q?=C3=A9?=");
         assert_eq!(sent["x-amz-meta-b"], "1,2");
         assert_eq!(sent["x-amz-meta-u"], "=?UTF-8?B?w6k=?=");
-        assert_eq!(sent[format::HEADER], "ENVELOPE");
+        assert_eq!(sent[format::HEADER], sealing(false).0.encode());
         assert_eq!(sent["content-type"], "binary/octet-stream");
-        assert!(matches!(write(&[("X-Amz-Meta-CipherGate", "x")]), Err(Error::InvalidArgument(_))));
+        for reserved in ["X-Amz-Meta-CipherGate", "x-amz-meta-CIPHERGATE-meta"] {
+            assert!(matches!(write(&[(reserved, "x")]), Err(Error::InvalidArgument(_))), "{reserved}");
+        }
     }
 
     #[test]
@@ -543,7 +587,7 @@ mod tests {
             assert_eq!(plain_len(&HeaderValue::from_str(value).unwrap()), bytes, "{value}");
         }
         assert_eq!(plain_len(&HeaderValue::from_bytes("é".as_bytes()).unwrap()), 2);
-        let room = METADATA_BYTES_MAX - "ciphergate".len() - "ENVELOPE".len() - "k".len();
+        let room = METADATA_BYTES_MAX - "ciphergate".len() - 160 - "k".len();
         assert!(write(&[("x-amz-meta-k", &"é".repeat(room / 2))]).is_ok());
         assert!(matches!(write(&[("x-amz-meta-k", &"é".repeat(room / 2 + 1))]), Err(Error::MetadataTooLarge { .. })));
     }
@@ -567,7 +611,7 @@ mod tests {
 
     #[test]
     fn metadata_that_does_not_fit_beside_the_envelope_is_refused() {
-        let room = METADATA_BYTES_MAX - "ciphergate".len() - "ENVELOPE".len() - "k".len();
+        let room = METADATA_BYTES_MAX - "ciphergate".len() - 160 - "k".len();
         assert!(write(&[("x-amz-meta-k", &"v".repeat(room))]).is_ok());
         assert!(matches!(write(&[("x-amz-meta-k", &"v".repeat(room + 1))]), Err(Error::MetadataTooLarge { .. })));
     }
@@ -579,6 +623,7 @@ mod tests {
             ("content-range", "bytes 0-1/240"),
             ("etag", "\"abc\""),
             ("x-amz-meta-ciphergate", "secret"),
+            ("x-amz-meta-ciphergate-meta", "secret"),
             ("x-amz-meta-own", "kept"),
             ("x-amz-checksum-crc64nvme", "AAAA"),
             ("x-amz-server-side-encryption", "AES256"),
@@ -605,12 +650,14 @@ mod tests {
             ("x-amz-copy-source-server-side-encryption-customer-key", "secret"),
         ];
         let source = map(&[("etag", "\"x\""), ("x-amz-server-side-encryption", "AES256")]);
+        let (envelope, keys) = sealing(false);
+        let copied = |stored| copy::for_copy(&map(&said), &Extensions::new(), stored, (&envelope, &keys)).unwrap();
         for sent in [
             write(&said).unwrap(),
             for_read(&map(&said), &Extensions::new()).unwrap(),
             guards(&map(&said), &Extensions::new()),
-            copy::for_copy(&map(&said), &Extensions::new(), copy::Stored::FromSource(&source), "ENVELOPE").unwrap(),
-            copy::for_copy(&map(&said), &Extensions::new(), copy::Stored::FromRequest, "ENVELOPE").unwrap(),
+            copied(copy::Stored::FromSource(&source)),
+            copied(copy::Stored::FromRequest),
             copy::for_source(&map(&said), &Extensions::new()),
         ] {
             assert!(!sent.keys().any(|name| name.as_str().contains("encryption")), "{sent:?}");

@@ -3,9 +3,12 @@
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use http::{HeaderMap, HeaderValue};
 
-use super::Error;
 use super::aws_client::AwsStored;
-use crate::format::{self, Envelope, PlainLen, SealedLen};
+use super::protection::Opener;
+use super::{Error, Gateway, headers};
+use crate::backend::ObjectName;
+use crate::crypto::ObjectKeys;
+use crate::format::{self, Envelope, Metadata, PlainLen, SealedLen};
 
 /// A stored object as its headers show it: the envelope is well formed and the length is one that the format can have.
 pub struct Stored {
@@ -16,22 +19,66 @@ pub struct Stored {
     pub etag: HeaderValue,
     /// As the store names it, where it does.
     pub version_id: Option<String>,
+    /// The entry of sealed metadata, there exactly when the envelope says so.
+    metadata: Option<String>,
 }
 
 impl Stored {
     /// Reads the headers of an answer to GetObject (whole or ranged) or HeadObject.
     ///
     /// # Errors
-    /// `Integrity` when there is no envelope, when it is malformed, or when the length has no inverse (FORMAT sections 3 and 8).
+    /// `Integrity` when there is no envelope, when it is malformed, when sealed metadata are missing or superfluous, or when the length has no
+    /// inverse (FORMAT sections 3, 8 and 15).
     pub fn read(headers: &HeaderMap) -> Result<Self, Error> {
         let text = headers.get(format::HEADER).ok_or_else(|| Error::Integrity("the object has no envelope".into()))?;
         let text = text.to_str().map_err(|e| Error::Integrity(e.into()))?;
         let envelope = Envelope::parse(text)?;
+        let entry = headers.get(format::METADATA_HEADER).map(HeaderValue::as_bytes);
+        let metadata = format::entry_beside(&envelope, entry)?.map(str::to_owned);
         let sealed_len =
             SealedLen::new(total_len(headers).ok_or(Error::Internal("the store did not say how long the object is"))?);
         let plain_len = sealed_len.plain().ok_or_else(|| Error::Integrity("no sealed object has this length".into()))?;
         let etag = headers.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
-        Ok(Self { envelope, sealed_len, plain_len, etag, version_id: version_of(headers) })
+        Ok(Self { envelope, sealed_len, plain_len, etag, version_id: version_of(headers), metadata })
+    }
+
+    /// The metadata that lie sealed beside it, opened; `None` where they lie there in plain.
+    ///
+    /// # Errors
+    /// `Integrity` for what was altered, or belongs to another wrap.
+    pub fn metadata(&self, keys: &ObjectKeys) -> Result<Option<Metadata>, Error> {
+        let opened = self.metadata.as_ref().map(|text| Metadata::open(keys, self.envelope.salt(), text));
+        Ok(opened.transpose()?)
+    }
+
+    /// Puts the object's own content headers and user metadata into an answer about it, where they lie sealed beside it.
+    ///
+    /// # Errors
+    /// As [`Stored::metadata`].
+    pub fn show_metadata(&self, shown: &mut HeaderMap, keys: &ObjectKeys) -> Result<(), Error> {
+        self.metadata(keys)?.map_or(Ok(()), |metadata| headers::sealed::show(shown, &metadata))
+    }
+}
+
+impl Gateway {
+    /// The store's headers of a sealed object with its metadata opened, for what carries them elsewhere. The key is asked for only where they
+    /// are sealed.
+    ///
+    /// # Errors
+    /// Whatever keeps the object from being opened.
+    pub(super) async fn with_metadata(
+        &self,
+        answer: &HeaderMap,
+        stored: &Stored,
+        object: &ObjectName,
+        own: Option<&Opener>,
+    ) -> Result<HeaderMap, Error> {
+        let mut shown = answer.clone();
+        if stored.metadata.is_some() {
+            let keys = self.unlock(object, stored, own).await?;
+            stored.show_metadata(&mut shown, &keys)?;
+        }
+        Ok(shown)
     }
 }
 

@@ -38,7 +38,7 @@ impl Gateway {
         }
 
         let fresh = self.keys.fresh_with(&wanted.choice, &req.input.bucket, &req.input.key, Layout::Single).await?;
-        let sent = headers::for_write(&req.headers, &req.extensions, &fresh.envelope.encode(), &wanted)?;
+        let sent = headers::for_write(&req.headers, &req.extensions, (&fresh.envelope, &fresh.keys), &wanted)?;
         let plain = req.input.body.unwrap_or_else(|| s3s::dto::StreamingBlob::from_bytes(bytes::Bytes::new()));
         let body = stream::seal_object(plain, fresh.keys, length, Box::new(check));
         let outcome = body.outcome();

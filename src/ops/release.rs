@@ -67,7 +67,7 @@ impl Gateway {
     /// # Errors
     /// As a read's.
     pub async fn release(&self, object: &ObjectName) -> Result<Result<Released, Stays>, Error> {
-        let (answer, found) = self.look(select(object, None), &HeaderMap::new()).await?;
+        let (mut answer, found) = self.look(select(object, None), &HeaderMap::new()).await?;
         if is_archived(&answer) {
             return Ok(Err(Stays::Archived));
         }
@@ -76,12 +76,17 @@ impl Gateway {
         }
         let etag = answer.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
         let at = CopySource { object: object.clone(), version_id: version_of(&answer) };
+        if let Found::Sealed(stored) = &found {
+            if stored.envelope.flags().customer {
+                return Ok(Err(Stays::CustomerKey));
+            }
+            answer = self.with_metadata(&answer, stored, object, None).await?;
+        }
         let mut headers: HeaderMap = answer.iter().filter(|(name, _)| is_stored_content(name)).map(owned).collect();
         if let Some(tags) = self.tags_of(&at, HeaderMap::new()).await? {
             headers.insert("x-amz-tagging", tags);
         }
         let (len, crc64) = match &found {
-            Found::Sealed(stored) if stored.envelope.flags().customer => return Ok(Err(Stays::CustomerKey)),
             Found::Sealed(stored) => {
                 let keys = self.unlock(object, stored, None).await?;
                 let footer = self.footer(object, at.version_id.clone(), matching(&etag), stored, &keys).await?;

@@ -195,6 +195,7 @@ impl Gateway {
             }
             None => (self.plain_source(&before).await?, self.checksum_of_plaintext(&before).await?),
             Some(stored) => {
+                before.headers = self.with_metadata(&before.headers, stored, object, None).await?;
                 let declared = self.checksum_of_sealed(&before, stored).await?;
                 let (at, conditions) = (&before.at, matching(&before.etag));
                 (self.open_whole(&at.object, at.version_id.clone(), conditions, None).await?.boxed(), declared)
@@ -301,8 +302,12 @@ impl Gateway {
         let fresh = self.keys.fresh(&object.bucket, &object.key, layout).await?;
         let mut beside = carried(&before.headers);
         beside.extend(self.acl_of(&before.at).await?);
-        let mut sent =
-            copy::for_copy(&beside, &Extensions::new(), MetadataFrom::FromSource(&before.headers), &fresh.envelope.encode())?;
+        let mut sent = copy::for_copy(
+            &beside,
+            &Extensions::new(),
+            MetadataFrom::FromSource(&before.headers),
+            (&fresh.envelope, &fresh.keys),
+        )?;
         copy::as_upload(&mut sent);
         if let Some(tags) = self.tags_of(&before.at, HeaderMap::new()).await? {
             sent.insert("x-amz-tagging", tags);

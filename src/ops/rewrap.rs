@@ -16,7 +16,7 @@ use super::large_copy::LargeCopy;
 use super::{Error, Gateway};
 use crate::backend::{self, CopyObject, CopySource, Versioning};
 use crate::format::Envelope;
-use crate::keys::{self, Choice, Label};
+use crate::keys::{self, Choice, Label, MetadataSeal};
 
 /// What HEAD shows and a copy onto itself forgets, apart from content headers and metadata.
 const CARRIED: [&str; 2] = ["x-amz-storage-class", "x-amz-website-redirect-location"];
@@ -44,15 +44,18 @@ impl Gateway {
         let choice = Choice::Key { label: Some(to.clone()), per_object: false };
         let object = &at.object;
         let wrap = self.wrap_of(object, &stored).await?;
-        let envelope = self.keys.rewrap(wrap.at(None), &choice, &object.bucket, &object.key).await?;
+        let (envelope, keys) = self.keys.rewrap(wrap.at(None), &choice, MetadataSeal::Kept, &object.bucket, &object.key).await?;
         if with_record && versioning == Versioning::Enabled {
             self.keep_record(object, at.version_id.as_deref(), envelope.clone()).await?;
         }
+        // They were sealed for the wrap that goes, and are sealed again for the one that comes.
+        let mut beside = at.headers.clone();
+        stored.show_metadata(&mut beside, &keys)?;
         let source = CopySource { object: object.clone(), version_id: at.version_id.clone() };
         let mut carried = carried(&at.headers);
         carried.extend(self.acl_of(&source).await?);
         let nothing = http::Extensions::new();
-        let mut sent = copy::for_copy(&carried, &nothing, MetadataFrom::FromSource(&at.headers), &envelope.encode())?;
+        let mut sent = copy::for_copy(&carried, &nothing, MetadataFrom::FromSource(&beside), (&envelope, &keys))?;
         copy::pin_target(&mut sent, &at.etag)?;
         let sealed_len = stored.sealed_len.get();
         if sealed_len <= self.backend.copy_max() {
@@ -91,7 +94,7 @@ impl Gateway {
         let choice = Choice::Key { label: Some(to.clone()), per_object: false };
         let envelope = record.unwrap_or(&stored.envelope);
         let from = keys::Stored { bucket: &object.bucket, key: &object.key, envelope, customer: None };
-        let envelope = self.keys.rewrap(from, &choice, &object.bucket, &object.key).await?;
+        let (envelope, _) = self.keys.rewrap(from, &choice, MetadataSeal::Kept, &object.bucket, &object.key).await?;
         self.keep_record(object, version_id, envelope).await
     }
 

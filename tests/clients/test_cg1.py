@@ -92,6 +92,25 @@ def test_vector_envelopes():
             envelope.open(bytes(32), own["scope"], own["key"])
 
 
+def test_vector_metadata():
+    known = vectors("metadata")
+    x, scope, key = bytes.fromhex(known["kek"]), known["scope"], known["key"]
+    for vector in known["sealed"]:
+        envelope = cg1.Envelope(vector["envelope"])
+        assert envelope.seals_metadata and envelope.customer == bool(vector["flags"] & 8)
+        prk = envelope.open(x, scope, key)
+        assert cg1.expand(prk, b"meta" + envelope.salt).hex() == vector["kmeta"]
+        found = cg1.metadata(envelope, prk, vector["entry"])
+        assert {name: os.fsencode(value).hex() for name, value in found.items()} == {pair["name"]: pair["value"] for pair in vector["metadata"]}
+    for vector in known["broken"]:
+        envelope = cg1.Envelope(vector["envelope"])
+        prk = envelope.open(x, scope, key)
+        with pytest.raises(cg1.Refused):
+            cg1.metadata(envelope, prk, vector["entry"])
+            pytest.fail(vector["name"])
+    assert len(known["broken"]) > 25 and {vector["suite"] for vector in known["sealed"]} == {1, 2}
+
+
 def test_vector_lengths():
     known = vectors("lengths")
     for pair in known["objects"]:
@@ -143,6 +162,7 @@ class Kinds:
             "aes": 'suite = "aes-256-gcm"\n',
             "shared": 'mode = "shared"\n',
             "shared-aes": 'mode = "shared"\nsuite = "aes-256-gcm"\nhash_key_names = true\n',
+            "sealed": 'seal_metadata = true\n',
             "hashed": 'hash_key_names = true\nscope = "a scope of its own"\n',
         }
         self.buckets = {f"cg1-{way}-{run}": "a scope of its own" if way == "hashed" else f"cg1-{way}-{run}" for way in ways}
@@ -220,6 +240,7 @@ def test_all_kinds(kinds):
         assert envelope.customer == own
         x = kinds.own if own else cg1.x_of(envelope, scope, key, keys_of(config))
         prk = envelope.open(x, scope, key)
+        assert ("content-type" in cg1.metadata(envelope, prk, source.entry)) == envelope.seals_metadata == bucket.startswith("cg1-sealed-")
         footer = cg1.Footer(envelope.suite, prk, envelope.multipart, source.size, source.tail)
         assert b"".join(cg1.plaintext(envelope.suite, prk, envelope.multipart, source)) == plain, (bucket, key)
         unbound = any(unbound for _, unbound in footer.parts)

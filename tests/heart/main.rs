@@ -5,6 +5,7 @@ mod aws_client;
 mod common;
 mod ending;
 mod lengths;
+mod metadata;
 mod reading;
 mod rewrapped;
 mod sealing;

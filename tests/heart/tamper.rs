@@ -232,7 +232,7 @@ fn an_envelope_opens_in_its_own_place_alone() {
         let bytes = envelope.to_bytes();
         let blob = bytes.len() - 20;
         for at in 0..bytes.len() {
-            for bit in [1, 2, 4, 0x80] {
+            for bit in [1, 2, 4, 0x10, 0x80] {
                 let mut bent = bytes.clone();
                 bent[at] ^= bit;
                 let opened = Envelope::from_bytes(&bent).and_then(|bent| bent.open(&kek(0), "scope", "key"));

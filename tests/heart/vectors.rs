@@ -18,36 +18,42 @@ use sha2::{Digest, Sha256};
 
 use crate::common::*;
 
-const SCOPE: &str = "bucket-a";
-const KEY: &str = "dir/object.bin";
-const LABEL: &str = "k1";
+pub const SCOPE: &str = "bucket-a";
+pub const KEY: &str = "dir/object.bin";
+pub const LABEL: &str = "k1";
 const PART_ETAG: &str = "0123456789abcdef0123456789abcdef";
 /// Objects up to this length are in the files in full, longer ones by their hash, head and tail.
 const FULL_MAX: usize = 2048;
 const HEAD: usize = 1024;
 
-fn path(name: &str) -> PathBuf {
+pub fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name)
 }
 
-fn load(name: &str) -> Value {
+pub fn load(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path(name)).unwrap()).unwrap()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
-fn hex(value: &Value) -> Vec<u8> {
+pub fn hex(value: &Value) -> Vec<u8> {
     HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap()
 }
 
-fn suite(value: &Value) -> Suite {
+pub fn suite(value: &Value) -> Suite {
     Suite::from_byte(value.as_u64().unwrap() as u8).unwrap()
 }
 
-fn flags_of(byte: u64) -> EnvelopeFlags {
-    EnvelopeFlags { multipart: byte & 1 != 0, shared: byte & 2 != 0, hashed_context: byte & 4 != 0, customer: byte & 8 != 0 }
+pub fn flags_of(byte: u64) -> EnvelopeFlags {
+    EnvelopeFlags {
+        multipart: byte & 1 != 0,
+        shared: byte & 2 != 0,
+        hashed_context: byte & 4 != 0,
+        customer: byte & 8 != 0,
+        sealed_metadata: byte & 16 != 0,
+    }
 }
 
 fn envelope(suite: Suite, flags: EnvelopeFlags) -> (Envelope, ObjectKeys) {
@@ -239,7 +245,7 @@ fn cases() -> Vec<(&'static str, Case)> {
 }
 
 /// PRK and Kmac, which the crate does not show: derived here from the text of FORMAT section 4.
-fn roots(suite: Suite, dek: &[u8]) -> ([u8; 32], [u8; 32]) {
+pub fn roots(suite: Suite, dek: &[u8]) -> ([u8; 32], [u8; 32]) {
     let (prk, expander) = Hkdf::<Sha256>::extract(Some(&[b"cg1 object".as_slice(), &[suite.byte()]].concat()), dek);
     let mut kmac = [0; 32];
     expander.expand(b"mac", &mut kmac).unwrap();
@@ -430,6 +436,7 @@ fn write_the_files() {
         ("lengths.json", lengths_json()),
         ("broken.json", crate::tamper::broken_json()),
         ("customer.json", customer_json()),
+        ("metadata.json", crate::metadata::metadata_json()),
     ] {
         std::fs::write(path(name), serde_json::to_string_pretty(&value).unwrap() + "\n").unwrap();
     }
@@ -504,7 +511,7 @@ fn envelopes_of_a_clients_own_key_come_out_as_written() {
         assert!(Envelope::parse(entry["text"].as_str().unwrap()).is_err(), "{}", entry["name"]);
     }
     let unaware = hex(&file["envelopes"][0]["bytes"]);
-    for flags in [16, 24, 128] {
+    for flags in [32, 40, 128] {
         let mut bytes = unaware.clone();
         bytes[2] = flags;
         assert!(Envelope::from_bytes(&bytes).is_err(), "flags {flags}");
@@ -629,6 +636,7 @@ fn the_files_are_the_ones_published() {
         ("lengths.json", "555a84e21590e11cdf93ecf52cef14e01b6f2028845fa6db061f4522e56ffa15"),
         ("broken.json", "bbe9a33ade223a5513465dc0b8d1da8a369cd3e800184d5449d6866abdeff169"),
         ("customer.json", "048739dc3fece021b743ca2c423219965d1fded217d5e791ece87972bfea5c60"),
+        ("metadata.json", "75be8aba67ae933abbc3868f67f9347b0b257d89ea8a3984097a3fc2c5b4e7e6"),
     ] {
         assert_eq!(sha256(&std::fs::read(path(name)).unwrap()), hash, "{name}");
     }
@@ -656,6 +664,21 @@ fn the_files_hold_what_the_text_prints() {
     ] {
         assert_eq!(customer(at, "sha256"), hash);
         assert_eq!(customer(at, "bytes").len(), 2 * 139);
+    }
+    let metadata = load("metadata.json");
+    for (name, suite, flags, field, value) in [
+        ("usual", 1, 16, "kmeta", "93eddf251a4fb0fe18787ed0cee74b5b205cba854634df87248330f75c50add5"),
+        ("usual", 2, 16, "kmeta", "f7a0dfeaccc4917621b31cfb95188ec4d32bf77fe6a72386933c4778b0ae32c7"),
+        ("none", 1, 16, "sha256", "e0ad2d4b49faf76be894e160e30656b768eababa77efa6fcae07aef533682910"),
+        ("none", 2, 16, "sha256", "82b2660086f49a330aab90f9622b050363ff38566112b0dc80b101323f6c8a32"),
+        ("usual", 1, 16, "sha256", "c963f6dec4d73f6a39e65868dad0527fa43ad89b8b7fff0c74ae290e370827f0"),
+        ("usual", 1, 24, "sha256", "c963f6dec4d73f6a39e65868dad0527fa43ad89b8b7fff0c74ae290e370827f0"),
+        ("usual", 2, 19, "sha256", "4e1fd73dd68607a2d3885338fd5e2e9709f27c45691fcd4a32a65f294ef58990"),
+    ] {
+        let is_meant = |vector: &&Value| vector["name"] == name && vector["suite"] == suite && vector["flags"] == flags;
+        let vector = metadata["sealed"].as_array().unwrap().iter().find(is_meant).unwrap();
+        assert_eq!(vector[field], value, "{name} {suite} {flags}");
+        assert_eq!(vector["entry"].as_str().unwrap().len(), if name == "none" { 107 } else { 278 });
     }
     let suite = |byte: usize| &keys["suites"][byte - 1];
     assert_eq!(suite(1)["commit"], "1c963d9d2783bbcd4d8424671e83f31d69e7ade707cd4a7e55307c88f9133640");

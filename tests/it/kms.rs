@@ -148,7 +148,7 @@ async fn old_versions_of_a_rotated_key_still_unwrap() {
 }
 
 fn keys(provider: KmsProvider, mode: KeyMode, unwrap_ttl: Duration) -> Keys {
-    let rule = Rule { label: label("k1"), suite: SuiteChoice::Auto, mode, hash_key_name: false };
+    let rule = Rule { label: label("k1"), suite: SuiteChoice::Auto, mode, hash_key_name: false, seal_metadata: false };
     let rules = KeyRules::new(rule, BTreeMap::new()).expect("no buckets, no collisions");
     let providers = HashMap::from([(label("k1"), Arc::new(provider) as Arc<dyn KeyProvider>)]);
     let limits = CacheLimits { unwrap_ttl, ..CacheLimits::default() };

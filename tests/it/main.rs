@@ -22,6 +22,7 @@ mod prefixes;
 mod provider_contract;
 mod recover;
 mod reseal;
+mod sealed_metadata;
 mod sse;
 mod store;
 mod transit;

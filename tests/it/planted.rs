@@ -21,7 +21,13 @@ impl<'a> Planter<'a> {
     pub fn new(site: &'a Site) -> Self {
         let label: ciphergate::keys::Label = "local".parse().expect("label");
         let keyring = Keyring::load(&site.folder.path().join("keyring"), &label).expect("the site's keyring");
-        let rule = Rule { label: label.clone(), suite: SuiteChoice::Auto, mode: KeyMode::PerObject, hash_key_name: false };
+        let rule = Rule {
+            label: label.clone(),
+            suite: SuiteChoice::Auto,
+            mode: KeyMode::PerObject,
+            hash_key_name: false,
+            seal_metadata: false,
+        };
         let rules = KeyRules::new(rule, BTreeMap::new()).expect("no buckets, no collisions");
         let providers = HashMap::from([(label, Arc::new(keyring) as Arc<dyn KeyProvider>)]);
         let keys = Keys::new(rules, providers, &CacheLimits::default(), Sources::system()).expect("the label is configured");

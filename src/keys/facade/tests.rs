@@ -82,7 +82,7 @@ fn label(text: &str) -> Label {
 }
 
 fn rule(name: &str, mode: KeyMode) -> Rule {
-    Rule { label: label(name), suite: SuiteChoice::ChaCha20Poly1305, mode, hash_key_name: false }
+    Rule { label: label(name), suite: SuiteChoice::ChaCha20Poly1305, mode, hash_key_name: false, seal_metadata: false }
 }
 
 struct House {
@@ -106,6 +106,7 @@ fn house_with(mode: KeyMode, limits: &CacheLimits) -> House {
     let buckets = BTreeMap::from([
         ("hashed".to_owned(), bucket(hashed, None)),
         ("scoped".to_owned(), bucket(rule("k1", mode), Some("tenant-7"))),
+        ("sealed".to_owned(), bucket(Rule { seal_metadata: true, ..rule("k1", mode) }, None)),
     ]);
     let (fake, clock) = (Arc::<Fake>::default(), Arc::new(Still(Mutex::default())));
     let old: Arc<dyn KeyProvider> = Arc::<Fake>::default();
@@ -157,7 +158,7 @@ async fn the_rule_of_a_prefix_decides_for_what_is_made_and_copied_below_it() {
         house.keys.open("scoped", key, &made.envelope).await.unwrap();
         for (to, name, shared) in [("old/c", "old", false), ("c", "k1", true)] {
             let from = Stored { bucket: "scoped", key, envelope: &made.envelope, customer: None };
-            let copy = house.keys.rewrap(from, &Choice::Rule, "scoped", to).await.unwrap();
+            let (copy, _) = house.keys.rewrap(from, &Choice::Rule, MetadataSeal::Rule, "scoped", to).await.unwrap();
             assert_eq!((copy.label(), copy.flags().shared), (&label(name), shared), "{key} to {to}");
             house.keys.open("scoped", to, &copy).await.unwrap();
         }
@@ -257,7 +258,7 @@ async fn a_revoked_key_is_unusable_once_its_time_is_up_for_reads_and_for_writes(
         house.clock.advance(Duration::from_millis(1));
         assert_eq!(read().await.unwrap_err(), revoked(), "{after}");
         assert_eq!(house.keys.open("b", "last", &last.envelope).await.unwrap_err(), revoked(), "{after}");
-        let moved = house.keys.rewrap(at("b", "k", &made.envelope), &Choice::Rule, "b", "copy").await;
+        let moved = house.keys.rewrap(at("b", "k", &made.envelope), &Choice::Rule, MetadataSeal::Rule, "b", "copy").await;
         assert_eq!(moved.unwrap_err(), revoked(), "{after}");
     }
     // Both times count from before the call that made the key.
@@ -295,7 +296,7 @@ async fn no_shared_key_seals_or_copies_more_objects_than_allowed() {
             let key = format!("k{n}");
             match n % 2 {
                 0 => keys.fresh("b", &key, Layout::Single).await.unwrap().envelope,
-                _ => keys.rewrap(at("b", "first", &first), &Choice::Rule, "b", &key).await.unwrap(),
+                _ => keys.rewrap(at("b", "first", &first), &Choice::Rule, MetadataSeal::Rule, "b", &key).await.unwrap().0,
             }
         })
     });
@@ -393,7 +394,8 @@ async fn a_rewrapped_envelope_opens_to_the_same_keys_at_its_new_place_only() {
         for layout in [Layout::Single, Layout::Multipart] {
             let house = house(mode);
             let made = house.keys.fresh("b", "k", layout).await.unwrap();
-            let copy = house.keys.rewrap(at("b", "k", &made.envelope), &Choice::Rule, "hashed", "l").await.unwrap();
+            let (copy, _) =
+                house.keys.rewrap(at("b", "k", &made.envelope), &Choice::Rule, MetadataSeal::Rule, "hashed", "l").await.unwrap();
             // The body stays as it is, so what describes it stays; everything else is of the new place.
             assert_eq!((copy.suite(), copy.flags().layout()), (Suite::ChaCha20Poly1305, layout));
             assert_eq!(copy.commit(), made.envelope.commit());
@@ -405,7 +407,11 @@ async fn a_rewrapped_envelope_opens_to_the_same_keys_at_its_new_place_only() {
             }
             assert!(house.keys.open("hashed", "l", &made.envelope).await.is_err());
             // What was moved is not copied either.
-            let moved = house.keys.rewrap(at("b", "other", &made.envelope), &Choice::Rule, "b", "l").await.unwrap_err();
+            let moved = house
+                .keys
+                .rewrap(at("b", "other", &made.envelope), &Choice::Rule, MetadataSeal::Rule, "b", "l")
+                .await
+                .unwrap_err();
             assert!(moved.is_integrity(), "{moved}");
         }
     }
@@ -433,6 +439,7 @@ async fn a_key_of_the_clients_opens_alone_and_asks_nobody() {
     let made = house.keys.fresh_with(&choice, "b", "k", Layout::Multipart).await.unwrap();
     let envelope = Envelope::parse(&made.envelope.encode()).unwrap();
     assert!(envelope.flags().customer && envelope.flags().multipart && !envelope.flags().shared);
+    assert!(!envelope.flags().sealed_metadata);
     let open = async |key: &str, own: Option<&CustomerKey>| {
         house.keys.open_with(Stored { bucket: "b", key, envelope: &envelope, customer: own }).await.map(|keys| keys.commit())
     };
@@ -447,13 +454,16 @@ async fn a_key_of_the_clients_opens_alone_and_asks_nobody() {
 
     // From the client's key to ours, and to another one of the client's.
     let from = Stored { bucket: "b", key: "k", envelope: &envelope, customer: Some(&customer(7)) };
-    let copy = house.keys.rewrap(from, &Choice::Rule, "b", "l").await.unwrap();
+    let (copy, _) = house.keys.rewrap(from, &Choice::Rule, MetadataSeal::Rule, "b", "l").await.unwrap();
     assert_eq!(house.keys.open("b", "l", &copy).await.unwrap().commit(), made.keys.commit());
-    let copy = house.keys.rewrap(from, &Choice::Customer(customer(8)), "b", "l").await.unwrap();
+    let (copy, _) = house.keys.rewrap(from, &Choice::Customer(customer(8)), MetadataSeal::Rule, "b", "l").await.unwrap();
     let read = Stored { customer: Some(&customer(8)), ..at("b", "l", &copy) };
     assert_eq!(house.keys.open_with(read).await.unwrap().commit(), made.keys.commit());
     let without = Stored { customer: None, ..from };
-    assert_eq!(house.keys.rewrap(without, &Choice::Rule, "b", "l").await.unwrap_err(), Error::CustomerKeyMissing);
+    assert_eq!(
+        house.keys.rewrap(without, &Choice::Rule, MetadataSeal::Rule, "b", "l").await.unwrap_err(),
+        Error::CustomerKeyMissing
+    );
 }
 
 #[tokio::test]
@@ -468,5 +478,30 @@ async fn every_altered_byte_of_a_customer_envelope_is_refused() {
         let Ok(envelope) = Envelope::from_bytes(&bad) else { continue };
         let read = Stored { customer: Some(&own), ..at("b", "k", &envelope) };
         assert!(house.keys.open_with(read).await.is_err(), "byte {position}");
+    }
+}
+
+/// Whose key it is has no part in it, nor has what a request says of keys.
+#[tokio::test]
+async fn the_rule_says_whether_metadata_are_sealed_and_a_rewrap_may_keep_what_was() {
+    let house = house(KeyMode::PerObject);
+    let choices = || [Choice::Rule, Choice::Key { label: Some(label("old")), per_object: true }, Choice::Customer(customer(7))];
+    for choice in choices() {
+        for (bucket, sealed) in [("sealed", true), ("b", false)] {
+            let made = house.keys.fresh_with(&choice, bucket, "k", Layout::Single).await.unwrap();
+            assert_eq!(made.envelope.flags().sealed_metadata, sealed, "{choice:?} {bucket}");
+            let own = customer(7);
+            let customer = matches!(choice, Choice::Customer(_)).then_some(&own);
+            for (to, as_rule) in [("sealed", true), ("b", false)] {
+                let from = Stored { customer, ..at(bucket, "k", &made.envelope) };
+                let (copy, keys) = house.keys.rewrap(from, &choice, MetadataSeal::Rule, to, "l").await.unwrap();
+                assert_eq!(copy.flags().sealed_metadata, as_rule);
+                assert_eq!(keys.commit(), made.keys.commit());
+                let (kept, _) = house.keys.rewrap(from, &choice, MetadataSeal::Kept, to, "l").await.unwrap();
+                assert_eq!(kept.flags().sealed_metadata, sealed);
+                let opened = house.keys.open_with(Stored { customer, ..at(to, "l", &kept) }).await.unwrap();
+                assert_eq!(opened.commit(), made.keys.commit());
+            }
+        }
     }
 }

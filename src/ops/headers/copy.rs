@@ -10,9 +10,10 @@ use s3s::dto::{Timestamp, TimestampFormat};
 
 use super::{
     DEFAULT_CONTENT_TYPE, EXPECTED_BUCKET_OWNER, REQUEST_PAYER, STORED, add_request_id, carry, carry_conditions, carry_metadata,
-    joined, stored_encoding, unmark_etags,
+    joined, refuse_reserved, stored_encoding, unmark_etags,
 };
-use crate::format;
+use crate::crypto::ObjectKeys;
+use crate::format::Envelope;
 use crate::ops::Error;
 
 const SOURCE_OWNER: &str = "x-amz-source-expected-bucket-owner";
@@ -31,7 +32,7 @@ const CHANGES: [&str; 3] = ["x-amz-storage-class", "x-amz-website-redirect-locat
 /// Whose metadata and content headers a copy gets.
 #[derive(Clone, Copy)]
 pub enum Stored<'a> {
-    /// Directive COPY: those in the source's HEAD.
+    /// Directive COPY: those in the source's HEAD, opened where they are sealed.
     FromSource(&'a HeaderMap),
     /// Directive REPLACE.
     FromRequest,
@@ -78,15 +79,16 @@ pub fn for_source(client: &HeaderMap, extensions: &Extensions) -> HeaderMap {
     out
 }
 
-/// Headers of the copy as the store gets them, apart from what names and pins the source.
+/// Headers of the copy as the store gets them, apart from what names and pins the source. The envelope is the copy's; metadata of the source
+/// are as a client would see them.
 ///
 /// # Errors
-/// `MetadataTooLarge`, the reserved entry, and metadata of the source that the store does not show.
+/// `MetadataTooLarge`, the reserved entries, and metadata of the source that the store does not show.
 pub fn for_copy(
     client: &HeaderMap,
     extensions: &Extensions,
     stored: Stored<'_>,
-    envelope_text: &str,
+    (envelope, keys): (&Envelope, &ObjectKeys),
 ) -> Result<HeaderMap, Error> {
     let mut out = HeaderMap::new();
     for name in STORED.into_iter().filter(|name| !CONTENT.contains(name)) {
@@ -105,10 +107,10 @@ pub fn for_copy(
             }
             source
         }
-        Stored::FromRequest if client.contains_key(format::HEADER) => {
-            return Err(Error::InvalidArgument("The metadata entry 'ciphergate' is reserved"));
+        Stored::FromRequest => {
+            refuse_reserved(client)?;
+            client
         }
-        Stored::FromRequest => client,
     };
     for name in CONTENT {
         if from.contains_key(name) {
@@ -122,7 +124,7 @@ pub fn for_copy(
         out.insert(http::header::CONTENT_ENCODING, encoding);
     }
     out.entry(CONTENT_TYPE).or_insert(DEFAULT_CONTENT_TYPE);
-    carry_metadata(from, &mut out, envelope_text)?;
+    carry_metadata(from, &mut out, envelope, keys)?;
     out.insert(HeaderName::from_static(METADATA_DIRECTIVE), HeaderValue::from_static("REPLACE"));
     add_request_id(extensions, &mut out);
     Ok(out)
@@ -229,17 +231,14 @@ fn failed() -> Error {
 mod tests {
     use super::*;
 
-    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
-        let pairs = pairs.iter().map(|(name, value)| {
-            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
-        });
-        pairs.collect()
-    }
+    use crate::format;
+    use crate::ops::headers::tests::{map, sealing};
 
     fn copied(client: &[(&str, &str)], source: &[(&str, &str)]) -> Result<HeaderMap, Error> {
         let (client, source) = (map(client), map(source));
         let stored = if replaces_metadata(&client)? { Stored::FromRequest } else { Stored::FromSource(&source) };
-        for_copy(&client, &Extensions::new(), stored, "NEW")
+        let (envelope, keys) = sealing(false);
+        for_copy(&client, &Extensions::new(), stored, (&envelope, &keys))
     }
 
     const SOURCE: [(&str, &str); 9] = [
@@ -255,7 +254,9 @@ mod tests {
     ];
 
     fn shown(headers: &HeaderMap) -> Vec<String> {
-        let mut lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        assert_eq!(headers[format::HEADER], sealing(false).0.encode());
+        let others = headers.iter().filter(|(name, _)| name.as_str() != format::HEADER);
+        let mut lines: Vec<_> = others.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort_unstable();
         lines
     }
@@ -270,7 +271,6 @@ mod tests {
                 "content-type: text/plain",
                 "expires: Wed, 21 Oct 2037 07:28:00 GMT",
                 "x-amz-acl: private",
-                "x-amz-meta-ciphergate: NEW",
                 "x-amz-meta-own: =?UTF-8?Q?=C3=A9?=",
                 "x-amz-metadata-directive: REPLACE",
             ]
@@ -286,7 +286,6 @@ mod tests {
             shown(&copied(&replaced, &SOURCE).unwrap()),
             [
                 "content-type: binary/octet-stream",
-                "x-amz-meta-ciphergate: NEW",
                 "x-amz-meta-mine: x",
                 "x-amz-metadata-directive: REPLACE",
                 "x-amz-storage-class: STANDARD_IA",

@@ -21,7 +21,7 @@ impl Gateway {
         let checksum = checksum::announced(&req.headers)?;
         let wanted = self.protection(&req.headers, &req.extensions)?;
         let fresh = self.keys.fresh_with(&wanted.choice, &bucket, &key, Layout::Multipart).await?;
-        let sent = headers::for_create(&req.headers, &req.extensions, &fresh.envelope.encode(), &wanted)?;
+        let sent = headers::for_create(&req.headers, &req.extensions, (&fresh.envelope, &fresh.keys), &wanted)?;
         let object = ObjectName { bucket: bucket.clone(), key: key.clone() };
         let created = self.backend.create_upload(object.clone(), sent).await?;
 

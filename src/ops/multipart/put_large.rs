@@ -60,11 +60,12 @@ impl Gateway {
         check: BodyCheck,
     ) -> Result<(CompletedUpload, Envelope), Error> {
         let fresh = self.keys.fresh_with(&wanted.choice, &object.bucket, &object.key, Layout::Multipart).await?;
+        let created_with = headers::for_create(client, extensions, (&fresh.envelope, &fresh.keys), wanted)?;
         let large = Large {
             object,
             length,
             keys: fresh.keys,
-            created_with: headers::for_create(client, extensions, &fresh.envelope.encode(), wanted)?,
+            created_with,
             guards: headers::guards(client, extensions),
             completed_with: headers::for_complete(client, extensions)?,
             algorithm: check.declared(),

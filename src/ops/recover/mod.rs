@@ -20,11 +20,11 @@ use super::get_object::collect;
 use super::object::{total_len, version_of};
 use super::{Error, Gateway};
 use crate::backend::{self, ByteRange, ObjectName, Select, VersionQuery};
-use crate::format::{self, Envelope, SealedLen};
+use crate::format::{self, Envelope, Metadata, SealedLen};
 use crate::keys;
 
 pub use pieces::{Lost, Piece, Why};
-pub use salvage::{LengthFrom, Recovered};
+pub use salvage::{Beside, LengthFrom, Recovered};
 
 use pieces::Output;
 use salvage::{Salvage, Sealed};
@@ -88,6 +88,11 @@ impl Gateway {
         let wrap = self.wrap_of_version(&ask.object, version_id.as_deref(), &envelope).await?;
         let stored = keys::Stored { bucket: &place.bucket, key: &place.key, envelope: &wrap.envelope, customer: None };
         let keys = self.keys.open_with(stored).await.map_err(Error::from)?;
+        let metadata = match (envelope.flags().sealed_metadata, head.get(format::METADATA_HEADER).map(HeaderValue::to_str)) {
+            (false, _) => Beside::InPlain,
+            (true, Some(Ok(text))) => Metadata::open(&keys, envelope.salt(), text).map_or(Beside::Lost, Beside::Opened),
+            (true, _) => Beside::Lost,
+        };
 
         let mut plain_sizes = ask.plain_sizes.clone();
         plain_sizes.extend(self.sizes_of_versions(&ask.object).await);
@@ -102,7 +107,7 @@ impl Gateway {
                 _ => None,
             },
         };
-        salvage.run(Output::new(sink)).await
+        Ok(Recovered { metadata, ..salvage.run(Output::new(sink)).await? })
     }
 
     /// The plaintext lengths of the versions that a name has: copies of one object have one data key, and may have kept their end.

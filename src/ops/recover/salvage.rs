@@ -16,7 +16,7 @@ use super::pieces::{Lost, Output, Why};
 use super::{Error, Failure};
 use crate::crypto::ObjectKeys;
 use crate::format::layout::{PART_HEADER, SEALED_CHUNK, TAG, chunk_count, chunked_len, part_plain_len, part_sealed_len};
-use crate::format::{End, Footer, Layout, PartHeader, PlainLen, SealedLen};
+use crate::format::{End, Footer, Layout, Metadata, PartHeader, PlainLen, SealedLen};
 use crate::stream::PartChunks;
 
 /// Chunks that are read with one request: 8 MiB.
@@ -75,9 +75,20 @@ impl LengthFrom {
     }
 }
 
+/// Content headers and user metadata of the object, where they lie sealed beside it.
+#[derive(Debug)]
+pub enum Beside {
+    /// They do not: whoever looks at the object in the store sees them.
+    InPlain,
+    Opened(Metadata),
+    /// They are missing, or do not open.
+    Lost,
+}
+
 /// What a recovery came to.
 #[derive(Debug)]
 pub struct Recovered {
+    pub metadata: Beside,
     /// Bytes in the store.
     pub stored_len: u64,
     /// Bytes of plaintext, as far as they are known.
@@ -96,9 +107,11 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Whether this is the whole plaintext, and nobody has to take it on trust.
+    /// Whether this is the whole plaintext with all that was sealed beside it, and nobody has to take it on trust.
     pub fn is_whole(&self) -> bool {
-        self.lost.is_empty() && (self.has_footer || self.length_from == LengthFrom::Chunks)
+        !matches!(self.metadata, Beside::Lost)
+            && self.lost.is_empty()
+            && (self.has_footer || self.length_from == LengthFrom::Chunks)
     }
 
     /// Bytes that are lost for certain.
@@ -147,6 +160,7 @@ impl<S: Sealed> Salvage<'_, S> {
             (Layout::Multipart, None) => self.by_headers(&mut output, &mut is_exact).await?,
         };
         Ok(Recovered {
+            metadata: Beside::InPlain,
             stored_len: self.source.len(),
             plain_len: output.at,
             length_from,

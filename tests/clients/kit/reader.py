@@ -51,8 +51,15 @@ class Reader:
             self.left_out["the client's own key"] += 1
             return
         prk = envelope.open(cg1.x_of(envelope, scope, key, keys), scope, key)
+        beside = cg1.metadata(envelope, prk, source.entry)
         named = {"Bucket": bucket, "Key": key, **({"VersionId": version} if version else {})}
-        served = site.s3.get_object(**named)["Body"]
+        answer = site.s3.get_object(**named)
+        if envelope.seals_metadata:
+            shown = answer["ResponseMetadata"]["HTTPHeaders"]
+            own = {name: value for name, value in shown.items() if name.startswith("x-amz-meta-") or name in cg1.HEADERS}
+            assert own == beside, f"the gateway shows {named} otherwise than cg1.py reads it"
+            self.opened["with sealed metadata"] += 1
+        served = answer["Body"]
         for piece in cg1.plaintext(envelope.suite, prk, envelope.multipart, source):
             assert cg1.exactly(served, len(piece)) == piece, f"the gateway serves {named} otherwise than cg1.py reads it"
             self.bytes += len(piece)
@@ -62,7 +69,8 @@ class Reader:
     def summary(self):
         left = "".join(f"; left out {count}: {why}" for why, count in sorted(self.left_out.items()))
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.opened.items()))
-        return f"cg1.py opened {self.opened.total()} objects ({kinds}), {self.bytes:,} bytes, as the gateway serves them{left}"
+        whole = self.opened.total() - self.opened["with sealed metadata"]
+        return f"cg1.py opened {whole} objects ({kinds}), {self.bytes:,} bytes, as the gateway serves them{left}"
 
 
 READER = Reader()
