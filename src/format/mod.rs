@@ -1,4 +1,4 @@
-//! The object format: envelope, layout, part headers, footer, and which bytes to read for a range (FORMAT sections 1 to 15).
+//! The object format: envelope, layout, part headers, footer, and which bytes to read for a range (FORMAT sections 1 to 16).
 //!
 //! Pure functions between bytes and values. Every parser is strict: it takes any input, never panics, checks before it allocates, and
 //! accepts exactly what its writer produces. This room knows no HTTP, no store and no clock; header names are plain strings.
@@ -14,6 +14,7 @@ mod metadata;
 mod parts;
 mod plan;
 mod read;
+mod rewrapped;
 mod salvage;
 
 pub use aws_client::{AwsClaim, AwsFormat, AwsObject, AwsRefusal, Fields, INSTRUCTION_SUFFIX, is_of_client};
@@ -26,6 +27,7 @@ pub use layout::{PlainLen, SealedLen};
 pub use metadata::{Field, METADATA_ENTRY, METADATA_HEADER, METADATA_TEXT_MAX, Metadata, entry_beside, metadata_sealed_len};
 pub use parts::{PartHeader, Receipt, SealedRecord, UploadName, UploadRecord, split_part_etag, upload_base_name};
 pub use plan::{ReadPlan, Segment, Tail};
+pub use rewrapped::{RewrapRecord, VersionName};
 
 /// Result of this room.
 pub type Result<T> = std::result::Result<T, Error>;

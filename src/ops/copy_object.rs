@@ -121,7 +121,7 @@ impl Job<'_> {
         };
         let mut checksum = Checksum::new();
         if let Some(algorithm) = self.algorithm {
-            let keys = self.gateway.keys.open_with(stored.at(&source.at.object, self.opener.as_ref())).await?;
+            let keys = self.gateway.unlock(&source.at.object, stored, self.opener.as_ref()).await?;
             let footer =
                 self.gateway.footer(&source.at.object, source.at.version_id.clone(), guards.clone(), stored, &keys).await?;
             checksum = shown_checksum(&footer);
@@ -131,8 +131,9 @@ impl Job<'_> {
                 return self.seal_anew(source, guards, onto_itself, Some(algorithm), stored.plain_len.get()).await;
             }
         }
-        let from = stored.at(&source.at.object, self.opener.as_ref());
+        let wrap = self.gateway.wrap_of(&source.at.object, stored).await?;
         let target = &self.target;
+        let from = wrap.at(self.opener.as_ref());
         let (choice, metadata) = (&self.wanted.choice, MetadataSeal::Rule);
         let (envelope, keys) = self.gateway.keys.rewrap(from, choice, metadata, &target.bucket, &target.key).await?;
         let mut sent = self.headers(source, (&envelope, &keys), onto_itself).await?;

@@ -39,7 +39,7 @@ impl Gateway {
                 // The client's own key is demanded to look at an object, too; other keys are not needed for that, unless metadata are sealed.
                 let flags = stored.envelope.flags();
                 let keys = match footer_wanted || flags.sealed_metadata || flags.customer || own.is_some() {
-                    true => Some(self.keys.open_with(stored.at(&object, own.as_ref())).await?),
+                    true => Some(self.unlock(&object, stored, own.as_ref()).await?),
                     false => None,
                 };
                 if let Some(keys) = &keys {

@@ -7,6 +7,7 @@ mod ending;
 mod lengths;
 mod metadata;
 mod reading;
+mod rewrapped;
 mod sealing;
 mod tamper;
 mod vectors;

@@ -77,6 +77,9 @@ pub struct Launch {
     more: String,
     environment: Vec<(String, String)>,
     kms: Option<Kms>,
+    key: Option<String>,
+    /// The label in place of `local`, whose section is left out.
+    without_local: Option<String>,
     s3: SocketAddr,
     admin: SocketAddr,
 }
@@ -100,6 +103,8 @@ impl Launch {
             more: String::new(),
             environment: Vec::new(),
             kms: None,
+            key: None,
+            without_local: None,
             s3: free_address(),
             admin: free_address(),
         }
@@ -129,11 +134,24 @@ impl Launch {
         self
     }
 
+    /// A key of another kind in place of the keyring: its settings but for the label, as TOML.
+    pub fn key(mut self, toml: &str) -> Self {
+        self.key = Some(toml.to_owned());
+        self
+    }
+
+    /// Without the key `local`: new objects get the one of this label.
+    pub fn without_local(mut self, label: &str) -> Self {
+        self.without_local = Some(label.to_owned());
+        self
+    }
+
     /// Writes the configuration file.
     pub fn write(&self) -> PathBuf {
-        let key = match &self.kms {
-            Some(Kms { endpoint, arn }) => format!("kind = \"kms\"\nkey_arn = \"{arn}\"\nendpoint = \"{endpoint}\""),
-            None => {
+        let key = match (&self.key, &self.kms) {
+            (Some(toml), _) => toml.clone(),
+            (None, Some(Kms { endpoint, arn })) => format!("kind = \"kms\"\nkey_arn = \"{arn}\"\nendpoint = \"{endpoint}\""),
+            (None, None) => {
                 let keyring = self.folder.join("keyring");
                 if !keyring.exists() {
                     let made = ciphergate().args(["keygen", "--out"]).arg(&keyring).output().expect("keygen runs");
@@ -141,6 +159,10 @@ impl Launch {
                 }
                 format!("kind = \"keyring\"\nfile = \"{}\"", keyring.display())
             }
+        };
+        let (label, section) = match &self.without_local {
+            Some(label) => (label.as_str(), String::new()),
+            None => ("local", format!("[[keys]]\nlabel = \"local\"\n{key}")),
         };
         let text = format!(
             r#"{}
@@ -156,11 +178,9 @@ endpoint = "http://{}"
 region = "us-east-1"
 access_key_id = "{}"
 secret_access_key = "{}"
-[[keys]]
-label = "local"
-{key}
+{section}
 [encryption]
-key = "local"
+key = "{label}"
 [[clients]]
 name = "test"
 access_key_id = "{}"

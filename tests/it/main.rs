@@ -25,3 +25,4 @@ mod reseal;
 mod sealed_metadata;
 mod sse;
 mod store;
+mod transit;
