@@ -78,7 +78,7 @@ pub struct EnvelopeFacts {
 
 #[derive(Debug, Serialize)]
 pub struct MetadataFacts {
-    /// As they are sealed; the plaintext is padded.
+    /// As they are sealed; the plaintext is padded. None where a file is looked at, or an entry that can be none.
     pub bytes: Option<usize>,
     /// The names of what is in it, with its key.
     pub names: Option<Vec<String>>,
@@ -136,12 +136,10 @@ pub async fn inspect(
     told.bucket = Some(object.bucket.clone());
     told.key = Some(object.key.clone());
     told.version_id = at.version_id.clone();
-    told.etag = Some(String::from_utf8_lossy(at.etag.as_bytes()).trim_matches('"').to_owned());
-    if let Found::Envelope(envelope) = &at.envelope
-        && envelope.flags().sealed_metadata
-    {
-        told.sealed_metadata = Some(MetadataFacts { bytes: at.metadata_len(), names: None });
+    if let Some(facts) = &mut told.sealed_metadata {
+        facts.bytes = at.metadata_len();
     }
+    told.etag = Some(String::from_utf8_lossy(at.etag.as_bytes()).trim_matches('"').to_owned());
     if told.kind != Kind::Sealed {
         return Ok(told);
     }
@@ -203,9 +201,9 @@ pub fn inspect_file(path: &Path, envelope: &[u8]) -> io::Result<Inspection> {
 }
 
 impl Inspection {
-    fn of(stored_len: u64, envelope: &Found, has_label: &dyn Fn(&Label) -> Option<bool>) -> Self {
+    fn of(stored_len: u64, found: &Found, has_label: &dyn Fn(&Label) -> Option<bool>) -> Self {
         let plain_bytes = SealedLen::new(stored_len).plain().map(|len| len.get());
-        let (kind, problem, envelope) = match envelope {
+        let (kind, problem, envelope) = match found {
             Found::Nothing => (Kind::Plaintext, None, None),
             Found::Malformed(error) => (Kind::Malformed, Some(format!("the envelope: {error}")), None),
             Found::Envelope(envelope) => {
@@ -217,6 +215,7 @@ impl Inspection {
             }
         };
         let plain_bytes = plain_bytes.filter(|_| kind == Kind::Sealed);
+        let is_sealed = matches!(found, Found::Envelope(envelope) if envelope.flags().sealed_metadata);
         Self {
             command: "inspect",
             bucket: None,
@@ -229,7 +228,7 @@ impl Inspection {
             stored_bytes: stored_len,
             plain_bytes,
             overhead_bytes: plain_bytes.map(|plain| stored_len - plain),
-            sealed_metadata: None,
+            sealed_metadata: is_sealed.then_some(MetadataFacts { bytes: None, names: None }),
             envelope,
             end: None,
             footer: None,
@@ -339,9 +338,9 @@ impl fmt::Display for Inspection {
             writeln!(f, "  commit     {}..", envelope.commit_prefix)?;
         }
         if let Some(MetadataFacts { bytes, names }) = &self.sealed_metadata {
-            let bytes = bytes.map_or("of no length that they can have".to_owned(), |bytes| format!("{bytes} bytes"));
+            let bytes = bytes.map_or(String::new(), |bytes| format!(", {bytes} bytes"));
             let names = names.as_ref().map_or(String::new(), |names| format!(": {}", names.join(", ")));
-            writeln!(f, "  metadata   sealed, {bytes}{names}")?;
+            writeln!(f, "  metadata   sealed{bytes}{names}")?;
         }
         if let Some(end) = &self.end {
             let sum = match end.checksum_bytes {

@@ -72,9 +72,11 @@ impl RewrapRecord {
             return Err(Error::Rewrapped("it belongs to another version"));
         }
         let (flags, own_flags) = (self.envelope.flags(), own.flags());
-        // The wrap of the version's own envelope is not opened: of its flags only those are proved that the record repeats.
-        let same = flags.multipart == own_flags.multipart && flags.sealed_metadata == own_flags.sealed_metadata;
-        if flags.customer || own_flags.customer || !same {
+        if flags.customer
+            || own_flags.customer
+            || flags.multipart != own_flags.multipart
+            || flags.sealed_metadata != own_flags.sealed_metadata
+        {
             return Err(Error::Rewrapped("its flags are not those of the version"));
         }
         if self.envelope.suite() != own.suite() || self.envelope.commit() != own.commit() {

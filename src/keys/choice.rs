@@ -49,8 +49,8 @@ impl CustomerKey {
 pub enum MetadataSeal {
     /// As the rule of the new place says.
     Rule,
-    /// As beside the old one.
-    Kept,
+    /// So, whatever the rule says: as beside the object's own envelope, of which another envelope of the same data key says nothing.
+    Is(bool),
 }
 
 /// A stored object's place and envelope, with the client's own key where the request brought one.

@@ -164,7 +164,7 @@ impl Keys {
         let (resolved, flags) = (self.rules.resolve(bucket, key)?, from.envelope.flags());
         let sealed_metadata = match metadata {
             MetadataSeal::Rule => resolved.rule.seal_metadata,
-            MetadataSeal::Kept => flags.sealed_metadata,
+            MetadataSeal::Is(sealed) => sealed,
         };
         let is = Is { suite: from.envelope.suite(), layout: flags.layout(), sealed_metadata };
         let wrapping = self.wrapping(choice, resolved, key, is).await?;

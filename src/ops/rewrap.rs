@@ -44,7 +44,8 @@ impl Gateway {
         let choice = Choice::Key { label: Some(to.clone()), per_object: false };
         let object = &at.object;
         let wrap = self.wrap_of(object, &stored).await?;
-        let (envelope, keys) = self.keys.rewrap(wrap.at(None), &choice, MetadataSeal::Kept, &object.bucket, &object.key).await?;
+        let metadata = MetadataSeal::Is(stored.envelope.flags().sealed_metadata);
+        let (envelope, keys) = self.keys.rewrap(wrap.at(None), &choice, metadata, &object.bucket, &object.key).await?;
         if with_record && versioning == Versioning::Enabled {
             self.keep_record(object, at.version_id.as_deref(), envelope.clone()).await?;
         }
@@ -94,7 +95,8 @@ impl Gateway {
         let choice = Choice::Key { label: Some(to.clone()), per_object: false };
         let envelope = record.unwrap_or(&stored.envelope);
         let from = keys::Stored { bucket: &object.bucket, key: &object.key, envelope, customer: None };
-        let (envelope, _) = self.keys.rewrap(from, &choice, MetadataSeal::Kept, &object.bucket, &object.key).await?;
+        let metadata = MetadataSeal::Is(stored.envelope.flags().sealed_metadata);
+        let (envelope, _) = self.keys.rewrap(from, &choice, metadata, &object.bucket, &object.key).await?;
         self.keep_record(object, version_id, envelope).await
     }
 

@@ -8,7 +8,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, MetadataDirective, StorageClass, TaggingDirective,
+    BucketVersioningStatus, ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, MetadataDirective, StorageClass,
+    TaggingDirective, VersioningConfiguration,
 };
 use ciphergate::format::Envelope;
 use data_encoding::BASE64;
@@ -584,4 +585,34 @@ async fn a_rewrap_seals_them_again_and_a_change_of_the_rule_alone_moves_nothing(
         assert_eq!(house.lies_sealed(bucket, key).await, sealed);
         house.assert_shown(bucket, key, body).await;
     }
+}
+
+/// A version that opens by its rewrap record has its own salt, and the data key that the record leads to.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_version_shows_them_by_its_rewrap_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = format!("{MORE}{}", crate::operator::keyring(folder.path(), "new"));
+    let house = House::over(Site::launch(|launch| launch.more(&more)).await).await;
+    let versions = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    house.behind.put_bucket_versioning().bucket("sealed").versioning_configuration(versions).send().await.unwrap();
+    house.put("sealed", "k", b"old").await;
+    let old = house.head("sealed", "k").await.version_id.unwrap();
+    house.client.put_object().bucket("sealed").key("k").body(b"new".to_vec().into()).content_type("x/new").send().await.unwrap();
+    let launch = || Launch::new(house.site.folder.path(), house.site.store_addr).more(&more);
+    let told = run(launch().command("rewrap"), &["s3://sealed/", "--to", "new", "--versions", "--apply"]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+
+    let gateway = launch().without_local("new").start();
+    let client = crate::kit::client(gateway.s3, crate::kit::CLIENT);
+    let head = || client.head_object().bucket("sealed").key("k");
+    assert_eq!(facts(&head().version_id(&old).send().await.unwrap()), ORIGINAL);
+    let got = client.get_object().bucket("sealed").key("k").version_id(&old).send().await.unwrap();
+    assert_eq!((got.content_type(), got.metadata().unwrap().len()), (Some("x-secret/type"), 2));
+    assert_eq!(got.body.collect().await.unwrap().into_bytes(), b"old".as_slice());
+    assert_eq!(head().send().await.unwrap().content_type(), Some("x/new"));
+    let copy = client.copy_object().bucket("half").key("plain").copy_source(format!("sealed/k?versionId={old}"));
+    copy.send().await.unwrap();
+    assert_eq!(facts(&client.head_object().bucket("half").key("plain").send().await.unwrap()), ORIGINAL);
+    let told = run(launch().without_local("new").command("verify"), &["s3://sealed/", "--all-versions"]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
 }

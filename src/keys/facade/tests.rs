@@ -497,7 +497,7 @@ async fn the_rule_says_whether_metadata_are_sealed_and_a_rewrap_may_keep_what_wa
                 let (copy, keys) = house.keys.rewrap(from, &choice, MetadataSeal::Rule, to, "l").await.unwrap();
                 assert_eq!(copy.flags().sealed_metadata, as_rule);
                 assert_eq!(keys.commit(), made.keys.commit());
-                let (kept, _) = house.keys.rewrap(from, &choice, MetadataSeal::Kept, to, "l").await.unwrap();
+                let (kept, _) = house.keys.rewrap(from, &choice, MetadataSeal::Is(sealed), to, "l").await.unwrap();
                 assert_eq!(kept.flags().sealed_metadata, sealed);
                 let opened = house.keys.open_with(Stored { customer, ..at(to, "l", &kept) }).await.unwrap();
                 assert_eq!(opened.commit(), made.keys.commit());
