@@ -280,7 +280,7 @@ def main():
     parser.add_argument("source", help="s3://BUCKET/KEY as the store names them, or a file of sealed bytes")
     parser.add_argument("-o", "--out", default="-", help="where plaintext goes; standard output without it")
     parser.add_argument("--inspect", action="store_true", help="print envelope and sizes, as they are claimed, and open nothing")
-    parser.add_argument("--envelope", help="of a file: the text of x-amz-meta-ciphergate")
+    parser.add_argument("--envelope", help="of a file: the text of x-amz-meta-ciphergate. Of an object: the one in its rewrap record (section 16)")
     parser.add_argument("--scope", help="the bucket as Ciphergate's clients name it, or its configured scope (default: BUCKET)")
     parser.add_argument("--key", help="the object's key as Ciphergate's clients name it (default: KEY)")
     parser.add_argument("--keyring", action="append", default=[], metavar="FILE", help="a keyring file; may be repeated")
@@ -301,7 +301,7 @@ def main():
             options.scope, options.key = options.scope or bucket, options.key or key
         else:
             source = File(options.source, options.envelope)
-        envelope = Envelope(source.envelope)
+        envelope = Envelope(options.envelope or source.envelope)  # another one of the same key opens as well: section 16
         if options.inspect:
             return inspect(envelope, source)
         demand(options.scope and options.key, "a file needs --scope and --key")

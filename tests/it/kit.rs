@@ -78,6 +78,8 @@ pub struct Launch {
     environment: Vec<(String, String)>,
     kms: Option<Kms>,
     key: Option<String>,
+    /// The label in place of `local`, whose section is left out.
+    without_local: Option<String>,
     s3: SocketAddr,
     admin: SocketAddr,
 }
@@ -102,6 +104,7 @@ impl Launch {
             environment: Vec::new(),
             kms: None,
             key: None,
+            without_local: None,
             s3: free_address(),
             admin: free_address(),
         }
@@ -137,6 +140,12 @@ impl Launch {
         self
     }
 
+    /// Without the key `local`: new objects get the one of this label.
+    pub fn without_local(mut self, label: &str) -> Self {
+        self.without_local = Some(label.to_owned());
+        self
+    }
+
     /// Writes the configuration file.
     pub fn write(&self) -> PathBuf {
         let key = match (&self.key, &self.kms) {
@@ -150,6 +159,10 @@ impl Launch {
                 }
                 format!("kind = \"keyring\"\nfile = \"{}\"", keyring.display())
             }
+        };
+        let (label, section) = match &self.without_local {
+            Some(label) => (label.as_str(), String::new()),
+            None => ("local", format!("[[keys]]\nlabel = \"local\"\n{key}")),
         };
         let text = format!(
             r#"{}
@@ -165,11 +178,9 @@ endpoint = "http://{}"
 region = "us-east-1"
 access_key_id = "{}"
 secret_access_key = "{}"
-[[keys]]
-label = "local"
-{key}
+{section}
 [encryption]
-key = "local"
+key = "{label}"
 [[clients]]
 name = "test"
 access_key_id = "{}"

@@ -7,6 +7,7 @@ mod fake;
 mod gateway;
 mod outage;
 mod rewrap;
+mod rotate;
 
 use crate::provider_contract::{Subject, context, fingerprint, provider_contract};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
