@@ -44,7 +44,7 @@ unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY AWS_PROFILE AWS_SESSION_TOKE
 export OVERRIDE_IN_DOCKER=0 # inside any container it would otherwise take /var/lib/localstack for its own and bind all interfaces
 export FILESYSTEM_ROOT=$root CONFIG_DIR=$data/conf
 export GATEWAY_LISTEN=127.0.0.1:$port LOCALSTACK_HOST=localhost:$port
-export SERVICES=s3,kms STRICT_SERVICE_LOADING=1 EAGER_SERVICE_LOADING=1
+export SERVICES=s3,kms,sts STRICT_SERVICE_LOADING=1 EAGER_SERVICE_LOADING=1
 export DISABLE_EVENTS=1 SKIP_SSL_CERT_DOWNLOAD=1 DNS_ADDRESS=0 # three ways it would look for the internet
 export S3_SKIP_SIGNATURE_VALIDATION=0                          # at least presigned URLs are checked
 export LS_LOG=${LS_LOG:-warn} PYTHONWARNINGS=ignore

@@ -8,7 +8,7 @@ use crate::ops::chain;
 
 pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
     let object = args.target.object().map_err(Failure::usage)?;
-    let told = operator::with_gateway(&args.config, &args.target, async |gateway, _| {
+    let told = operator::without_keys(&args.config, &args.target, async |gateway, _| {
         let told = inspect(&gateway, &object, args.version_id.as_deref(), args.unlock).await;
         told.map_err(|error| Failure::Run(format!("{}: {}", args.target, chain(&error))))
     })?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::aws_client::aws_client;
+use super::kms_key::{kms_key, refuse_kms_settings};
 use super::problem::{Origin, Problems};
 use super::secret::{FileError, Secret, check_private_file, open_file};
 use super::setting::{Setting, Shown};
@@ -67,14 +68,18 @@ fn path(setting: &Setting<PathBuf>) -> Option<PathBuf> {
 }
 
 /// The path of a file that can be read; the inner `None` when none is named.
-fn file(setting: &Setting<PathBuf>, check: fn(&Path) -> Result<(), FileError>, p: &mut Problems) -> Option<Option<PathBuf>> {
+pub(super) fn file(
+    setting: &Setting<PathBuf>,
+    check: fn(&Path) -> Result<(), FileError>,
+    p: &mut Problems,
+) -> Option<Option<PathBuf>> {
     let Some(path) = path(setting) else { return (!setting.is_given()).then_some(None) };
     let checked = check(&path);
     checked.map_err(|error| setting.refuse(p, format!("{}: {error}", path.display()), error.advice(&path))).ok()?;
     Some(Some(path))
 }
 
-fn readable(path: &Path) -> Result<(), FileError> {
+pub(super) fn readable(path: &Path) -> Result<(), FileError> {
     open_file(path).map(|_| ())
 }
 
@@ -160,7 +165,7 @@ fn server(raw: raw::Server) -> Option<Server> {
 }
 
 /// Plain HTTP to another machine only where the configuration says so.
-fn refuse_exposed(endpoint: &Setting<Endpoint>, allowed: &Setting<bool>, p: &mut Problems) {
+pub(super) fn refuse_exposed(endpoint: &Setting<Endpoint>, allowed: &Setting<bool>, p: &mut Problems) {
     if endpoint.value.as_ref().is_some_and(Endpoint::is_exposed) && allowed.value == Some(false) {
         endpoint.refuse(p, "plain HTTP to another machine", format!("use https://, or set {} = true for a test", allowed.key));
     }
@@ -245,21 +250,15 @@ fn keys(raw: Vec<raw::Key>, p: &mut Problems) -> (Option<Vec<Key>>, Distinct<Lab
 }
 
 fn key(raw: raw::Key, p: &mut Problems) -> Option<Key> {
-    let raw::Key { label, kind, key_arn, endpoint, ca_file, allow_plain_http, file: keyring } = raw;
-    let label = label.need(p, "name the key");
-    let source = match kind.need(p, "set it to \"kms\" or \"keyring\"")? {
+    let label = raw.label.need(p, "name the key");
+    let source = match raw.kind.need(p, "set it to \"kms\" or \"keyring\"")? {
         KeyKind::Kms => {
-            refuse_foreign(&keyring, KeyKind::Kms, p);
-            refuse_exposed(&endpoint, &allow_plain_http, p);
-            let arn = key_arn.need(p, "set it to the ARN of the KMS key");
-            let ca_file = file(&ca_file, readable, p);
-            KeySource::Kms { arn: arn?, endpoint: endpoint.value, ca_file: ca_file? }
+            refuse_foreign(&raw.file, KeyKind::Kms, p);
+            KeySource::Kms(kms_key(raw, p)?)
         }
         KeyKind::Keyring => {
-            refuse_foreign(&key_arn, KeyKind::Keyring, p);
-            refuse_foreign(&endpoint, KeyKind::Keyring, p);
-            refuse_foreign(&ca_file, KeyKind::Keyring, p);
-            refuse_foreign(&allow_plain_http, KeyKind::Keyring, p);
+            refuse_kms_settings(&raw, KeyKind::Keyring, p);
+            let keyring = raw.file;
             if keyring.origin.is_none() {
                 keyring.refuse(p, "this setting is missing", "set it to a file that `ciphergate keygen --out FILE` made");
             }
@@ -270,7 +269,7 @@ fn key(raw: raw::Key, p: &mut Problems) -> Option<Key> {
 }
 
 /// Refuses a setting that only other kinds of key have.
-fn refuse_foreign<T>(setting: &Setting<T>, kind: KeyKind, p: &mut Problems) {
+pub(super) fn refuse_foreign<T>(setting: &Setting<T>, kind: KeyKind, p: &mut Problems) {
     if setting.is_given() {
         setting.refuse(p, format!("a key of kind \"{kind}\" has no such setting"), "remove it, or change kind");
     }

@@ -53,6 +53,8 @@ const RETRIES_SAVED_MAX: u32 = 10;
 pub struct Guard {
     inner: Arc<dyn KeyProvider>,
     label: Label,
+    /// What metrics and log call it.
+    name: String,
     limits: GuardLimits,
     sources: Sources,
     /// Who calls and who waits.
@@ -90,6 +92,7 @@ impl Guard {
         let waiting_max = limits.waiting_max.min(Semaphore::MAX_PERMITS / 2);
         Self {
             inner,
+            name: label.to_string(),
             label,
             sources,
             seats: Semaphore::new(calls_max + waiting_max),
@@ -98,6 +101,13 @@ impl Guard {
             breaker: Mutex::new(Breaker::Closed { failures: 0 }),
             limits,
         }
+    }
+
+    /// Under a name of its own in metrics and log, where one label has several guards.
+    #[must_use]
+    pub fn named(mut self, name: String) -> Self {
+        self.name = name;
+        self
     }
 
     async fn call<'a, T>(
@@ -128,7 +138,7 @@ impl Guard {
             }
             tokio::time::sleep(pause).await;
             attempt += 1;
-            names::kms_retried(self.label.as_str());
+            names::kms_retried(&self.name);
         }
     }
 
@@ -141,20 +151,20 @@ impl Guard {
         let turn = timeout_at(until, self.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(self.busy("no turn within the time of the call")) };
         let pass = self.enter()?;
-        let _in_flight = names::KmsInFlight::begin(self.label.as_str());
+        let _in_flight = names::KmsInFlight::begin(&self.name);
         let begun = Instant::now();
         let outcome = timeout_at(until, run()).await.unwrap_or_else(|_| {
             let detail = format!("no answer within {:?}, the time of the whole call", self.limits.deadline);
             Err(Error::TimedOut { label: self.label.clone(), detail })
         });
         let failure = outcome.as_ref().err();
-        names::kms_called(self.label.as_str(), operation, failure.map(Error::kind), begun.elapsed());
+        names::kms_called(&self.name, operation, failure.map(Error::kind), begun.elapsed());
         pass.judge(failure.is_some_and(Error::is_retryable));
         outcome
     }
 
     fn busy(&self, why: &str) -> Error {
-        names::kms_refused(self.label.as_str(), "queue");
+        names::kms_refused(&self.name, "queue");
         Error::Throttled { label: self.label.clone(), detail: format!("the gateway's own limit: {why}") }
     }
 
@@ -178,7 +188,7 @@ impl Guard {
         if !is_open {
             return Ok(());
         }
-        names::kms_refused(self.label.as_str(), "breaker");
+        names::kms_refused(&self.name, "breaker");
         let detail = "it failed repeatedly and is not called for a moment".to_owned();
         Err(Error::Unavailable { label: self.label.clone(), detail })
     }
@@ -200,7 +210,7 @@ impl Guard {
             Breaker::Probing => 1,
             Breaker::Open { .. } => 2,
         };
-        names::kms_breaker(self.label.as_str(), state);
+        names::kms_breaker(&self.name, state);
     }
 
     fn open(&self, breaker: &mut Breaker) {
@@ -227,7 +237,7 @@ impl Pass<'_> {
             // Who began before the breaker opened has no say in what happens now.
             (Breaker::Open { .. } | Breaker::Probing, _) if !self.is_probe => {}
             (Breaker::Open { .. } | Breaker::Probing, false) => {
-                tracing::info!(label = %guard.label, "the key service answers again");
+                tracing::info!(label = %guard.name, "the key service answers again");
                 guard.change(&mut breaker, Breaker::Closed { failures: 0 });
             }
             (Breaker::Open { .. } | Breaker::Probing, true) => guard.open(&mut breaker),
@@ -236,7 +246,7 @@ impl Pass<'_> {
                 *breaker = Breaker::Closed { failures: failures + 1 };
             }
             (Breaker::Closed { failures }, true) => {
-                tracing::warn!(label = %guard.label, failures = failures + 1, "the key service keeps failing; it is not called for a moment");
+                tracing::warn!(label = %guard.name, failures = failures + 1, "the key service keeps failing; it is not called for a moment");
                 guard.open(&mut breaker);
             }
         }

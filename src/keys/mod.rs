@@ -10,6 +10,7 @@ mod facade;
 pub mod guard;
 pub mod keyring;
 pub mod kms;
+pub mod replicas;
 pub mod rules;
 mod sources;
 

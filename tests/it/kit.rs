@@ -76,7 +76,7 @@ pub struct Launch {
     store: SocketAddr,
     more: String,
     environment: Vec<(String, String)>,
-    kms: Option<Kms>,
+    key: Option<String>,
     s3: SocketAddr,
     admin: SocketAddr,
 }
@@ -99,7 +99,7 @@ impl Launch {
             store,
             more: String::new(),
             environment: Vec::new(),
-            kms: None,
+            key: None,
             s3: free_address(),
             admin: free_address(),
         }
@@ -125,14 +125,20 @@ impl Launch {
 
     /// A key in a key service in place of the keyring.
     pub fn kms(mut self, kms: Kms) -> Self {
-        self.kms = Some(kms);
+        self.key = Some(format!("kind = \"kms\"\nkey_arn = \"{}\"\nendpoint = \"{}\"", kms.arn, kms.endpoint));
+        self
+    }
+
+    /// The settings of the key in place of the keyring.
+    pub fn key(mut self, settings: &str) -> Self {
+        self.key = Some(settings.to_owned());
         self
     }
 
     /// Writes the configuration file.
     pub fn write(&self) -> PathBuf {
-        let key = match &self.kms {
-            Some(Kms { endpoint, arn }) => format!("kind = \"kms\"\nkey_arn = \"{arn}\"\nendpoint = \"{endpoint}\""),
+        let key = match &self.key {
+            Some(settings) => settings.clone(),
             None => {
                 let keyring = self.folder.join("keyring");
                 if !keyring.exists() {
@@ -179,7 +185,7 @@ secret_access_key = "{}"
     pub fn command(&self, name: &str) -> Command {
         let mut command = ciphergate();
         command.arg(name).arg("--config").arg(self.write()).envs(self.environment.iter().cloned());
-        if self.kms.is_some() {
+        if self.key.is_some() {
             command.env("AWS_ACCESS_KEY_ID", AT_KMS.0).env("AWS_SECRET_ACCESS_KEY", AT_KMS.1);
         }
         command

@@ -4,6 +4,7 @@
 
 mod gateway;
 mod outage;
+mod pinned;
 mod rewrap;
 
 use crate::provider_contract::{Subject, context, fingerprint, provider_contract};
