@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# S3 and KMS for tests on this machine: LocalStack's community core from PyPI, without Docker, on loopback only.
+# S3, KMS and STS for tests on this machine: LocalStack's community core from PyPI, without Docker, on loopback only.
 #
-#   localstack/start.sh PORT DATA_DIR     returns when both services answer and the scripts of init/ready.d are through
+#   localstack/start.sh PORT DATA_DIR     returns when the services answer and the scripts of init/ready.d are through
 #   localstack/stop.sh DATA_DIR
 #
 # A second start on the same DATA_DIR is a no-op. Everything stored is gone after a stop. Installed packages are kept in

@@ -1,4 +1,4 @@
-"""Wait for LocalStack: wait.py DATA_DIR PORT PID SECONDS. Exit 0 when S3 and KMS answer and every init script has succeeded."""
+"""Wait for LocalStack: wait.py DATA_DIR PORT PID SECONDS. Exit 0 when S3, KMS and STS answer and every init script has succeeded."""
 
 import json
 import os
