@@ -8,7 +8,8 @@ use super::kms_side::{KmsSide, Pin};
 use crate::config::{self, Config, KeySource};
 use crate::keys::keyring::Keyring;
 use crate::keys::rules::{BucketRule, KeyMode, KeyRules, PrefixRule, Rule, SuiteChoice};
-use crate::keys::{CacheLimits, KeyProvider, Keys, Label, Sources};
+use crate::keys::{CacheLimits, KeyProvider, Keys, Label, Lookups, Sources, Stats};
+use crate::observe::metrics::{CacheCounts, KeyCounts};
 
 /// The keys, and what each of those in AWS KMS turned out to be.
 pub(super) async fn build(config: &Config) -> Result<(Keys, Vec<Pin>), Error> {
@@ -31,7 +32,7 @@ pub(super) async fn build(config: &Config) -> Result<(Keys, Vec<Pin>), Error> {
     let plaintext = plaintext.map(|(name, _)| name.to_string()).collect();
     let rules = KeyRules::new(default, buckets).map_err(Error::Rules)?.with_plaintext(plaintext);
 
-    let mut kms = KmsSide::default();
+    let mut kms = KmsSide::new(&config.kms);
     let mut providers: HashMap<Label, Arc<dyn KeyProvider>> = HashMap::new();
     for key in &config.keys {
         let label = label(&key.label);
@@ -71,4 +72,19 @@ fn rule(key: &config::Label, suite: config::Suite, mode: config::KeyMode, hash_k
 /// The configuration's labels obey the format's rule; both rooms check it, neither knows the other.
 pub(super) fn label(label: &config::Label) -> Label {
     Label::new(label.as_str()).expect("a configured label has 1 to 32 of a-z, 0-9 and -")
+}
+
+/// The counts of the keys in the words of the metrics.
+pub(super) fn counts(stats: Stats) -> KeyCounts {
+    let cache = |Lookups { hits, misses, coalesced }| CacheCounts { hits, misses, coalesced };
+    KeyCounts {
+        generate_calls: stats.generate_calls,
+        unwrap_calls: stats.unwrap_calls,
+        failed_calls: stats.failed_calls,
+        sealed: stats.fresh,
+        opened: stats.opened,
+        rewrapped: stats.rewrapped,
+        unwrapped: cache(stats.unwrapped),
+        shared: cache(stats.shared),
+    }
 }

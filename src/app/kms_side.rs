@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 
 use super::Error;
+use super::kms_limits;
 use super::store_side::{http_client, tls_context};
 use crate::config::{self, KmsKey, KmsName};
 use crate::keys::guard::{Guard, GuardLimits};
@@ -55,13 +56,19 @@ struct Caller {
 }
 
 /// Makes the providers.
-#[derive(Default)]
 pub(super) struct KmsSide {
+    limits: GuardLimits,
+    options: KmsOptions,
     sdks: HashMap<Caller, SdkConfig>,
     pins: Vec<Pin>,
 }
 
 impl KmsSide {
+    pub(super) fn new(limits: &config::Kms) -> Self {
+        let (limits, options) = (kms_limits::guard(limits), kms_limits::options(limits));
+        Self { limits, options, sdks: HashMap::new(), pins: Vec::new() }
+    }
+
     /// The provider of one key. An alias is looked up now; where it leads to no key, every use of the provider fails with the reason.
     ///
     /// # Errors
@@ -107,7 +114,7 @@ impl KmsSide {
             }
         };
         let sdk = self.sdk(key, Some(&region)).await?;
-        let options = KmsOptions { attempts_max: LOOKUPS_MAX, ..options(key.endpoint.as_ref(), &GuardLimits::default()) };
+        let options = KmsOptions { attempts_max: LOOKUPS_MAX, ..self.at(key.endpoint.as_ref(), &self.limits) };
         let wanted = Wanted { pinned: pinned.map(parsed).transpose()?, multi_region: !key.replicas.is_empty() };
         Ok(resolve(&sdk, &options, (label, &known), &region, &wanted).await)
     }
@@ -119,8 +126,8 @@ impl KmsSide {
         let mut guards: Vec<Arc<dyn KeyProvider>> = Vec::new();
         for (at, (arn, endpoint)) in keys.iter().zip(endpoints).enumerate() {
             let sdk = self.sdk(key, Some(arn.region())).await?;
-            let limits = share(GuardLimits::default(), at, keys.len());
-            let provider = KmsProvider::new(&sdk, &options(endpoint, &limits), [(label.clone(), arn.clone())]);
+            let limits = share(self.limits.clone(), at, keys.len());
+            let provider = KmsProvider::new(&sdk, &self.at(endpoint, &limits), [(label.clone(), arn.clone())]);
             let guard = Guard::new(Arc::new(provider), label.clone(), limits, Sources::system());
             guards.push(match at {
                 0 => Arc::new(guard),
@@ -130,6 +137,11 @@ impl KmsSide {
         let mut guards = guards.into_iter();
         let first = guards.next().expect("a key has a region of its own");
         Ok(if keys.len() == 1 { first } else { Arc::new(Replicas::new(first, guards)) })
+    }
+
+    fn at(&self, endpoint: Option<&config::Endpoint>, limits: &GuardLimits) -> KmsOptions {
+        let endpoint = endpoint.map(ToString::to_string);
+        KmsOptions { endpoint, operation_timeout: limits.deadline, ..self.options.clone() }
     }
 
     /// The settings of calls for this key in a region.
@@ -181,16 +193,6 @@ fn share(limits: GuardLimits, at: usize, regions: usize) -> GuardLimits {
     let is_last = at + 1 == regions;
     let regions = u32::try_from(regions).unwrap_or(u32::MAX);
     GuardLimits { deadline: limits.deadline / regions, attempts_max: if is_last { limits.attempts_max } else { 1 }, ..limits }
-}
-
-/// The guard tries again and not the SDK: what is tried again must go by its budget and count.
-fn options(endpoint: Option<&config::Endpoint>, limits: &GuardLimits) -> KmsOptions {
-    KmsOptions {
-        endpoint: endpoint.map(ToString::to_string),
-        operation_timeout: limits.deadline,
-        attempts_max: 1,
-        ..KmsOptions::default()
-    }
 }
 
 /// Both rooms check what an ARN is, neither knows the other.

@@ -2,6 +2,7 @@
 
 mod janitor;
 mod key_side;
+mod kms_limits;
 mod kms_side;
 mod store_side;
 
@@ -176,14 +177,7 @@ impl App {
         let s3 = serve_s3(s3, &server_settings(&self.config), service).map_err(Error::Server)?;
         let (render, counted) = (metrics.clone(), self.keys.clone());
         let shown = move || {
-            let stats = counted.stats();
-            names::keys(names::KeyCounts {
-                generate_calls: stats.generate_calls,
-                unwrap_calls: stats.unwrap_calls,
-                failed_calls: stats.failed_calls,
-                sealed: stats.fresh,
-                opened: stats.opened,
-            });
+            names::keys(key_side::counts(counted.stats()));
             render.render()
         };
         let admin = serve_admin(admin, readiness.clone(), shown).map_err(Error::Server)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::aws_client::aws_client;
+use super::kms::kms;
 use super::kms_key::{kms_key, refuse_kms_settings};
 use super::problem::{Origin, Problems};
 use super::secret::{FileError, Secret, check_private_file, open_file};
@@ -26,6 +27,7 @@ pub(super) fn config(raw: raw::Raw, mut shown: Vec<Shown>, mut problems: Problem
     let server = server(raw.server);
     let backend = backend(raw.backend, p);
     let (keys, labels) = keys(raw.keys, p);
+    let kms = kms(&raw.kms, p);
     let (default_rule, key_cache) = encryption(raw.encryption, &labels, p);
     let buckets = buckets(raw.buckets, default_rule.as_ref(), keys.as_deref().unwrap_or_default(), &labels, p);
     let multipart = multipart(raw.multipart, p);
@@ -38,6 +40,7 @@ pub(super) fn config(raw: raw::Raw, mut shown: Vec<Shown>, mut problems: Problem
             server: server?,
             backend: backend?,
             keys: keys?,
+            kms: kms?,
             key_cache: key_cache?,
             buckets: buckets?,
             multipart: multipart?,
@@ -53,12 +56,12 @@ pub(super) fn config(raw: raw::Raw, mut shown: Vec<Shown>, mut problems: Problem
     }
 }
 
-fn secs<const MIN: u64, const MAX: u64>(setting: Setting<Whole<MIN, MAX>>) -> Option<Duration> {
+pub(super) fn secs<const MIN: u64, const MAX: u64>(setting: &Setting<Whole<MIN, MAX>>) -> Option<Duration> {
     setting.value.map(|secs| Duration::from_secs(secs.get()))
 }
 
 /// On 64-bit machines every bound of ours fits.
-fn count<const MIN: u64, const MAX: u64>(number: Whole<MIN, MAX>) -> usize {
+pub(super) fn count<const MIN: u64, const MAX: u64>(number: Whole<MIN, MAX>) -> usize {
     usize::try_from(number.get()).unwrap_or(usize::MAX)
 }
 
@@ -155,11 +158,11 @@ fn server(raw: raw::Server) -> Option<Server> {
     }
     Some(Server {
         workers: raw.workers.value.map(count),
-        keep_alive: secs(raw.keep_alive_secs)?,
-        request_header_timeout: secs(raw.request_header_timeout_secs)?,
-        idle_body_timeout: secs(raw.idle_body_timeout_secs)?,
-        drain_delay: secs(raw.drain_delay_secs)?,
-        shutdown_timeout: secs(raw.shutdown_timeout_secs)?,
+        keep_alive: secs(&raw.keep_alive_secs)?,
+        request_header_timeout: secs(&raw.request_header_timeout_secs)?,
+        idle_body_timeout: secs(&raw.idle_body_timeout_secs)?,
+        drain_delay: secs(&raw.drain_delay_secs)?,
+        shutdown_timeout: secs(&raw.shutdown_timeout_secs)?,
         connections_max: count(raw.connections_max.value?),
     })
 }
@@ -205,9 +208,9 @@ fn backend(raw: raw::Backend, p: &mut Problems) -> Option<Backend> {
         region: raw.region.value,
         ca_file: ca_file?,
         credentials: credentials?,
-        connect_timeout: secs(raw.connect_timeout_secs)?,
-        response_timeout: secs(raw.response_timeout_secs)?,
-        idle_body_timeout: secs(raw.idle_body_timeout_secs)?,
+        connect_timeout: secs(&raw.connect_timeout_secs)?,
+        response_timeout: secs(&raw.response_timeout_secs)?,
+        idle_body_timeout: secs(&raw.idle_body_timeout_secs)?,
         copy_max: raw.copy_bytes_max.value?.get(),
         upload_checksum: raw.upload_checksum.value?,
     })
@@ -294,9 +297,9 @@ fn encryption(raw: raw::Encryption, labels: &Distinct<Label>, p: &mut Problems) 
     };
     let cache = || {
         Some(KeyCache {
-            ttl: secs(raw.cache_ttl_secs)?,
+            ttl: secs(&raw.cache_ttl_secs)?,
             entries_max: raw.cache_entries_max.value?.get(),
-            shared_age_max: secs(raw.shared_age_secs_max)?,
+            shared_age_max: secs(&raw.shared_age_secs_max)?,
             shared_uses_max: raw.shared_uses_max.value?.get(),
         })
     };

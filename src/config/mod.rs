@@ -7,6 +7,7 @@
 
 mod aws_client;
 mod check;
+mod kms;
 mod kms_key;
 mod problem;
 mod raw;
@@ -25,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use kms::Kms;
 pub use problem::{Origin, Problem, Problems};
 pub use secret::{FileError, Secret, check_private_file};
 pub use source::{Override, Sources};
@@ -42,6 +44,7 @@ pub struct Config {
     pub backend: Backend,
     /// At least one, with distinct labels.
     pub keys: Vec<Key>,
+    pub kms: Kms,
     pub key_cache: KeyCache,
     /// Buckets that differ from the default; [`Config::rule`] is what decides.
     pub buckets: BTreeMap<BucketName, Rule>,

@@ -20,6 +20,7 @@ pub(super) struct Raw {
     pub server: Server,
     pub backend: Backend,
     pub keys: Vec<Key>,
+    pub kms: Kms,
     pub encryption: Encryption,
     pub buckets: BTreeMap<String, (Bucket, Vec<Prefix>)>,
     pub multipart: Multipart,
@@ -38,6 +39,7 @@ pub(super) const SECTIONS: &[About] = &[
     About::of::<Server>("server"),
     About::of::<Backend>("backend"),
     About::of::<Key>("keys"),
+    About::of::<Kms>("kms"),
     About::of::<Encryption>("encryption"),
     About::of::<Bucket>("buckets"),
     About::of::<Prefix>(PREFIXES),
@@ -57,6 +59,7 @@ impl Raw {
             server: reader.section(&mut root, "server"),
             backend: reader.section(&mut root, "backend"),
             keys: reader.list(&mut root, "keys"),
+            kms: reader.section(&mut root, "kms"),
             encryption: reader.section(&mut root, "encryption"),
             buckets: reader.map(&mut root, "buckets", "prefixes"),
             multipart: reader.section(&mut root, "multipart"),
@@ -209,6 +212,38 @@ section! {
         allow_plain_http: bool, Default = "false";
         /// keyring: the file. Only its owner may be able to read it.
         file: PathBuf, Instead = r#""keyring""#;
+    }
+}
+
+section! {
+    /// Limits on calls to key services (keys of kind "kms"), for each key and each instance: docs/KEYS.md, "When the key service fails".
+    Kms {
+        /// How long connecting may take, in seconds.
+        connect_timeout_secs: Whole<1, 60>, Default = "3";
+        /// How long one attempt may take, in seconds, from connecting to the whole answer.
+        attempt_timeout_secs: Whole<1, 60>, Default = "4";
+        /// How long a call may take, in seconds: waiting for a turn, all attempts, and the pauses between them.
+        call_timeout_secs: Whole<1, 300>, Default = "10";
+        /// Attempts at one time.
+        calls_max: Whole<1, 10_000>, Default = "64";
+        /// Calls that may wait for a turn; a client whose call would be one more is told SlowDown.
+        waiting_max: Whole<0, 100_000>, Default = "256";
+        /// Attempts of one call. Only failures that pass are tried again.
+        attempts_max: Whole<1, 10>, Default = "3";
+        /// Retries, in percent of the calls. Ten can be saved up.
+        retry_percent: Whole<1, 100>, Default = "10";
+        /// Failures in a row after which the key service is not called for a moment. Only failures that pass count here and below.
+        breaker_failures: Whole<1, 1000>, Default = "5";
+        /// The same when so many of the latest attempts failed, in percent.
+        breaker_failure_percent: Whole<1, 100>, Default = "50";
+        /// Attempts, answered or failed, without which that share does not count.
+        breaker_attempts_min: Whole<2, 10_000>, Default = "20";
+        /// How many attempts are the latest, at most.
+        breaker_window_attempts: Whole<2, 10_000>, Default = "100";
+        /// How long an attempt is among the latest, in seconds.
+        breaker_window_secs: Whole<1, 3600>, Default = "10";
+        /// How long the key service is then not called, in seconds, give or take a quarter. One call probes after that.
+        breaker_open_secs: Whole<1, 300>, Default = "2";
     }
 }
 

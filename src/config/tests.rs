@@ -477,6 +477,44 @@ fn the_access_of_a_bucket_is_encrypted_unless_it_says_otherwise() {
 }
 
 #[test]
+fn limits_on_calls_to_key_services_have_defaults_and_must_not_contradict_each_other() {
+    let folder = Folder::new();
+    let kms = folder.load(LEAST).unwrap().kms;
+    let secs = Duration::from_secs;
+    assert_eq!((kms.connect_timeout, kms.attempt_timeout, kms.call_timeout), (secs(3), secs(4), secs(10)));
+    assert_eq!((kms.calls_max, kms.waiting_max, kms.attempts_max, kms.retry_percent), (64, 256, 3, 10));
+    assert_eq!((kms.breaker_failures, kms.breaker_failure_percent, kms.breaker_open), (5, 50, secs(2)));
+    assert_eq!((kms.breaker_attempts_min, kms.breaker_window_attempts, kms.breaker_window), (20, 100, secs(10)));
+
+    let equal = "[kms]\nconnect_timeout_secs = 2\nattempt_timeout_secs = 2\ncall_timeout_secs = 2\nwaiting_max = 0\n\
+                 breaker_attempts_min = 7\nbreaker_window_attempts = 7\n";
+    let kms = folder.load(&format!("{LEAST}{equal}")).unwrap().kms;
+    assert_eq!((kms.connect_timeout, kms.call_timeout, kms.waiting_max, kms.breaker_attempts_min), (secs(2), secs(2), 0, 7));
+
+    let wrong = "[kms]\nconnect_timeout_secs = 6\nattempt_timeout_secs = 5\ncall_timeout_secs = 4\ncalls_max = 0\nattempts_max = 11\n\
+                 breaker_failure_percent = 101\nbreaker_window_attempts = 19\nbreaker_open_secs = \"2s\"\ndeadline = 3\n";
+    let told = folder.mistakes(&format!("{LEAST}{wrong}[log]\nlevel = \"loud\"\n"));
+    let expected = [
+        "kms.calls_max (ciphergate.toml line 18): must be a whole number from 1 to 10000",
+        "kms.attempts_max (ciphergate.toml line 19): must be a whole number from 1 to 10",
+        "kms.breaker_failure_percent (ciphergate.toml line 20): must be a whole number from 1 to 100",
+        "kms.breaker_open_secs (ciphergate.toml line 22): must be a whole number from 1 to 300",
+        "kms.deadline (ciphergate.toml line 23): there is no such setting",
+        "log.level (ciphergate.toml line 25): `loud` is not one of",
+        "kms.connect_timeout_secs (ciphergate.toml line 15): this is more than kms.attempt_timeout_secs, which is 5 \
+         -> an attempt has to connect first: set kms.connect_timeout_secs to 5 or less, or kms.attempt_timeout_secs to 6 or more",
+        "kms.attempt_timeout_secs (ciphergate.toml line 16): this is more than kms.call_timeout_secs, which is 4 -> a call would end",
+        // Nobody set the other one.
+        "kms.breaker_window_attempts (ciphergate.toml line 21): this is less than kms.breaker_attempts_min, which is 20 \
+         -> so many attempts would never be among the latest: set kms.breaker_attempts_min to 19 or less, or",
+    ];
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.starts_with(expected), "{told}\ninstead of\n{expected}");
+    }
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+}
+
+#[test]
 fn objects_of_awss_client_are_read_with_a_kms_key_alone() {
     let folder = Folder::new();
     let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";

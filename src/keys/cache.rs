@@ -1,15 +1,17 @@
 //! The two bounded caches of key-encryption keys (FORMAT section 10): unwrapped ones for reading, current shared ones for writing.
 //!
-//! Age is measured by our own clock, so that the bounds are exact and testable; moka bounds the number of entries and makes one
+//! Age is measured by our own clocks, so that the bounds are exact and testable; moka bounds the number of entries and makes one
 //! call of many. An entry that leaves a cache is wiped at once unless a request is using it, in which case it is wiped after.
 
-use super::{Clock, Error, KeyEncryptionKey};
+use super::age::{Moment, Watch};
+use super::lookups::{Found, Lookups, Tally};
+use super::{Error, KeyEncryptionKey, lock};
 use crate::format::Label;
 use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
 use moka::future::Cache;
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How long and how often a key-encryption key may be used.
@@ -41,26 +43,22 @@ impl Default for CacheLimits {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing below can panic while it holds a lock; if something ever does, the values are still whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Unwrapped keys, by [`crate::format::cache_key`].
 #[derive(Clone)]
 pub(super) struct UnwrapCache {
     slots: Cache<[u8; 32], Arc<Slot>>,
     ttl: Duration,
-    clock: Arc<dyn Clock>,
+    watch: Arc<Watch>,
+    tally: Arc<Tally>,
 }
 
 struct Slot {
     kek: Mutex<Option<Arc<KeyEncryptionKey>>>,
-    expires: Duration,
+    born: Moment,
 }
 
 impl UnwrapCache {
-    pub(super) fn new(limits: &CacheLimits, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(limits: &CacheLimits, watch: Arc<Watch>) -> Self {
         let slots = Cache::builder()
             .max_capacity(limits.unwrap_entries)
             .eviction_policy(EvictionPolicy::lru())
@@ -68,7 +66,7 @@ impl UnwrapCache {
             .time_to_live(limits.unwrap_ttl)
             .eviction_listener(|_, slot: Arc<Slot>, _| *lock(&slot.kek) = None)
             .build();
-        Self { slots, ttl: limits.unwrap_ttl, clock }
+        Self { slots, ttl: limits.unwrap_ttl, watch, tally: Arc::default() }
     }
 
     /// The key under `name`, from the cache or from `load`. Requests for one name that come together make one call and share its
@@ -77,20 +75,32 @@ impl UnwrapCache {
     where
         F: Future<Output = Result<KeyEncryptionKey, Error>>,
     {
+        let mut found = Found::InMemory;
+        let outcome = self.find(name, load, &mut found).await;
+        self.tally.count(found);
+        outcome
+    }
+
+    async fn find<F>(&self, name: [u8; 32], load: impl Fn() -> F, found: &mut Found) -> Result<Arc<KeyEncryptionKey>, Error>
+    where
+        F: Future<Output = Result<KeyEncryptionKey, Error>>,
+    {
         // More than one round only if the entry is pushed out between its arrival and our turn to take it.
         for _ in 0..3 {
             if let Some(kek) = self.peek(&name).await {
                 return Ok(kek);
             }
+            *found = Found::UnderWay.max(*found);
             let mut own = None;
             let slot = self
                 .slots
                 .try_get_with(name, async {
+                    *found = Found::ByOwnCall;
                     // The age counts from before the call: the key service may change its mind while it answers.
-                    let expires = self.clock.monotonic() + self.ttl;
+                    let born = self.watch.now();
                     let kek = Arc::new(load().await?);
                     own = Some(kek.clone());
-                    Ok(Arc::new(Slot { kek: Mutex::new(Some(kek)), expires }))
+                    Ok(Arc::new(Slot { kek: Mutex::new(Some(kek)), born }))
                 })
                 .await
                 .map_err(|shared: Arc<Error>| (*shared).clone())?;
@@ -98,12 +108,13 @@ impl UnwrapCache {
                 return Ok(kek);
             }
         }
+        *found = Found::ByOwnCall;
         Ok(Arc::new(load().await?))
     }
 
     async fn peek(&self, name: &[u8; 32]) -> Option<Arc<KeyEncryptionKey>> {
         let slot = self.slots.get(name).await?;
-        if self.clock.monotonic() < slot.expires
+        if self.watch.now().is_within(self.ttl, slot.born)
             && let Some(kek) = lock(&slot.kek).clone()
         {
             return Some(kek);
@@ -122,22 +133,26 @@ impl UnwrapCache {
     }
 
     /// Puts a key in that was just generated, so that reading back what was just written costs no call.
-    pub(super) async fn insert(&self, name: [u8; 32], kek: Arc<KeyEncryptionKey>, born: Duration) {
+    pub(super) async fn insert(&self, name: [u8; 32], kek: Arc<KeyEncryptionKey>, born: Moment) {
         if self.ttl > Duration::ZERO {
-            let slot = Slot { kek: Mutex::new(Some(kek)), expires: born + self.ttl };
+            let slot = Slot { kek: Mutex::new(Some(kek)), born };
             self.slots.insert(name, Arc::new(slot)).await;
         }
     }
 
     /// Removes and wipes what has expired.
     pub(super) async fn sweep(&self) {
-        let now = self.clock.monotonic();
+        let now = self.watch.now();
         for (name, slot) in &self.slots {
-            if slot.expires <= now {
+            if !now.is_within(self.ttl, slot.born) {
                 self.remove(&name, &slot).await;
             }
         }
         self.slots.run_pending_tasks().await;
+    }
+
+    pub(super) fn lookups(&self) -> Lookups {
+        self.tally.read()
     }
 
     #[cfg(test)]
@@ -159,7 +174,8 @@ pub(super) struct SharedKeys {
     scopes: Cache<(Label, String), Arc<Scope>>,
     max_age: Duration,
     max_uses: u64,
-    clock: Arc<dyn Clock>,
+    watch: Arc<Watch>,
+    tally: Tally,
 }
 
 type Flight = Shared<BoxFuture<'static, Result<(), Error>>>;
@@ -176,12 +192,12 @@ struct ScopeState {
 
 struct Current {
     key: SharedKey,
-    born: Duration,
+    born: Moment,
     uses: u64,
 }
 
 impl SharedKeys {
-    pub(super) fn new(limits: &CacheLimits, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(limits: &CacheLimits, watch: Arc<Watch>) -> Self {
         let max_age = limits.shared_max_age.max(Duration::from_secs(1));
         let scopes = Cache::builder()
             .max_capacity(limits.shared_scopes.max(1))
@@ -189,7 +205,7 @@ impl SharedKeys {
             .time_to_idle(max_age)
             .eviction_listener(|_, scope: Arc<Scope>, _| lock(&scope.0).current = None)
             .build();
-        Self { scopes, max_age, max_uses: limits.shared_max_uses.max(1), clock }
+        Self { scopes, max_age, max_uses: limits.shared_max_uses.max(1), watch, tally: Tally::default() }
     }
 
     /// A use of the current key, or of a new one from `generate`. Uses are counted before they happen and under a lock, so a key is
@@ -200,31 +216,36 @@ impl SharedKeys {
     {
         let name = (label.clone(), scope.to_owned());
         let scope = self.scopes.get_with(name, std::future::ready(Arc::default())).await;
+        let mut found = Found::InMemory;
         // Every further round means that a whole new key was used up by others between its arrival and our turn.
         loop {
             let flight = {
                 let mut state = lock(&scope.0);
                 if let Some(key) = self.reserve(&mut state) {
+                    self.tally.count(found);
                     return Ok(key);
                 }
                 match state.flight.as_ref().and_then(WeakShared::upgrade) {
-                    Some(flight) => flight,
+                    Some(flight) => {
+                        found = Found::UnderWay.max(found);
+                        flight
+                    }
                     None => {
+                        found = Found::ByOwnCall;
                         let flight = self.flight(scope.clone(), generate());
                         state.flight = flight.downgrade();
                         flight
                     }
                 }
             };
-            flight.await?;
+            flight.await.inspect_err(|_| self.tally.count(found))?;
         }
     }
 
     fn reserve(&self, state: &mut ScopeState) -> Option<SharedKey> {
-        let now = self.clock.monotonic();
         if let Some(current) = &mut state.current
             && current.uses < self.max_uses
-            && now.saturating_sub(current.born) < self.max_age
+            && self.watch.now().is_within(self.max_age, current.born)
         {
             current.uses += 1;
             return Some(current.key.clone());
@@ -234,13 +255,13 @@ impl SharedKeys {
     }
 
     fn flight(&self, scope: Arc<Scope>, call: BoxFuture<'static, Result<SharedKey, Error>>) -> Flight {
-        let clock = self.clock.clone();
+        let watch = self.watch.clone();
         let flight = async move {
             let outcome = call.await;
             let mut state = lock(&scope.0);
             state.flight = None;
             // The age counts from the answer: a call slower than the age would otherwise be repeated for ever.
-            state.current = Some(Current { key: outcome?, born: clock.monotonic(), uses: 0 });
+            state.current = Some(Current { key: outcome?, born: watch.now(), uses: 0 });
             Ok(())
         };
         flight.boxed().shared()
@@ -248,14 +269,18 @@ impl SharedKeys {
 
     /// Removes and wipes the keys that are too old, also where nobody writes any more.
     pub(super) async fn sweep(&self) {
-        let now = self.clock.monotonic();
+        let now = self.watch.now();
         for (_, scope) in &self.scopes {
             let mut state = lock(&scope.0);
-            if state.current.as_ref().is_some_and(|c| now.saturating_sub(c.born) >= self.max_age) {
+            if state.current.as_ref().is_some_and(|current| !now.is_within(self.max_age, current.born)) {
                 state.current = None;
             }
         }
         self.scopes.run_pending_tasks().await;
+    }
+
+    pub(super) fn lookups(&self) -> Lookups {
+        self.tally.read()
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the operations ask for: the keys of a new object, the keys of a stored one, and a new wrap for a copy of one.
 
+use super::age::Watch;
 use super::cache::{SharedKey, SharedKeys, UnwrapCache};
 use super::rules::{KeyMode, KeyRules, Resolved};
 use super::{
-    BLOB_LEN_MAX, CacheLimits, Choice, Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label, Sources, Stored,
+    BLOB_LEN_MAX, CacheLimits, Choice, Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label, Lookups, Sources,
+    Stored,
 };
 use crate::crypto::{DataKey, FreshInput, ObjectKeys, Suite};
 use crate::format::{Envelope, EnvelopeFlags, Layout, WrapInput, cache_key};
@@ -18,6 +20,7 @@ pub struct Keys {
     providers: HashMap<Label, Arc<dyn KeyProvider>>,
     unwrapped: UnwrapCache,
     shared: SharedKeys,
+    watch: Arc<Watch>,
     sources: Sources,
     objects: AtomicU64,
     counters: Arc<Counters>,
@@ -60,6 +63,10 @@ pub struct Stats {
     pub opened: u64,
     /// Envelopes made for copies of stored objects.
     pub rewrapped: u64,
+    /// Requests for unwrapped keys, by readers and for copies.
+    pub unwrapped: Lookups,
+    /// Requests for shared keys, by writers and for copies.
+    pub shared: Lookups,
 }
 
 #[derive(Default)]
@@ -85,9 +92,10 @@ impl Keys {
         if !missing.is_empty() {
             return Err(missing);
         }
-        let unwrapped = UnwrapCache::new(limits, sources.clock.clone());
-        let shared = SharedKeys::new(limits, sources.clock.clone());
-        Ok(Self { rules, providers, unwrapped, shared, sources, objects: AtomicU64::new(0), counters: Arc::default() })
+        let watch = Watch::new(sources.clock.clone());
+        let unwrapped = UnwrapCache::new(limits, watch.clone());
+        let shared = SharedKeys::new(limits, watch.clone());
+        Ok(Self { rules, providers, unwrapped, shared, watch, sources, objects: AtomicU64::new(0), counters: Arc::default() })
     }
 
     /// Keys and envelope for a new object or multipart upload, under the rule of its bucket and key.
@@ -295,6 +303,8 @@ impl Keys {
             fresh: read(&self.objects),
             opened: read(&self.counters.opened),
             rewrapped: read(&self.counters.rewrapped),
+            unwrapped: self.unwrapped.lookups(),
+            shared: self.shared.lookups(),
         }
     }
 
@@ -310,9 +320,9 @@ impl Keys {
     ) -> impl Future<Output = Result<SharedKey, Error>> + Send + use<> {
         let provider = self.provider(label);
         let (label, context) = (label.clone(), context.clone());
-        let (counters, unwrapped, clock) = (self.counters.clone(), self.unwrapped.clone(), self.sources.clock.clone());
+        let (counters, unwrapped, watch) = (self.counters.clone(), self.unwrapped.clone(), self.watch.clone());
         async move {
-            let born = clock.monotonic();
+            let born = watch.now();
             let made = generate(&*provider?, &counters, &label, &context).await?;
             let key = SharedKey { kek: Arc::new(made.kek), blob: made.blob.into() };
             unwrapped.insert(cache_key(&label, &context, &key.blob), key.kek.clone(), born).await;

@@ -3,10 +3,15 @@
 //!
 //! Only transient failures ([`Error::is_retryable`]) are tried again or open the breaker: a permanent state is an answer.
 
-use super::{Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label, Sources};
+mod breaker;
+
+pub use breaker::BreakerLimits;
+
+use super::{Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label, Sources, lock};
 use crate::observe::metrics as names;
+use breaker::{Breaker, Change, Leave, Trouble, Verdict};
 use futures::future::BoxFuture;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -24,10 +29,10 @@ pub struct GuardLimits {
     pub attempts_max: u32,
     /// Pause before the second attempt; it doubles for each further one, and half of it is jitter.
     pub pause: Duration,
-    /// Transient failures in a row that open the breaker, at least 1.
-    pub failures_max: u32,
-    /// How long it stays open before one call probes, give or take a quarter.
-    pub open: Duration,
+    /// Retries that calls earn, in percent of the calls. [`RETRIES_SAVED_MAX`] can be saved up.
+    pub retry_percent: u32,
+    /// When it is not called for a moment.
+    pub breaker: BreakerLimits,
 }
 
 impl Default for GuardLimits {
@@ -38,16 +43,16 @@ impl Default for GuardLimits {
             waiting_max: 256,
             attempts_max: 3,
             pause: Duration::from_millis(100),
-            failures_max: 5,
-            open: Duration::from_secs(2),
+            retry_percent: 10,
+            breaker: BreakerLimits::default(),
         }
     }
 }
 
-/// A retry costs as much as this many calls earn: retries are at most a tenth of the calls, and the burst below.
-const RETRY_COST: u32 = 10;
+/// What a retry costs, in percent of a call.
+const RETRY_COST: u32 = 100;
 /// Retries that can be saved up, and that there are at the start.
-const RETRIES_SAVED_MAX: u32 = 10;
+pub const RETRIES_SAVED_MAX: u32 = 10;
 
 /// One key of a provider, behind its own limits.
 pub struct Guard {
@@ -66,23 +71,10 @@ pub struct Guard {
     breaker: Mutex<Breaker>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Breaker {
-    Closed { failures: u32 },
-    Open { until: Duration },
-    Probing,
-}
-
 /// Leave for one attempt. Dropped without a verdict, because nobody waits any more, it says nothing about the key service.
 struct Pass<'a> {
     guard: &'a Guard,
-    is_probe: bool,
-    judged: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing below can panic while it holds a lock; if something ever does, the values are still whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    leave: Option<Leave>,
 }
 
 impl Guard {
@@ -98,7 +90,7 @@ impl Guard {
             seats: Semaphore::new(calls_max + waiting_max),
             turns: Semaphore::new(calls_max),
             budget: Mutex::new(RETRY_COST * RETRIES_SAVED_MAX),
-            breaker: Mutex::new(Breaker::Closed { failures: 0 }),
+            breaker: Mutex::new(Breaker::new(limits.breaker.clone())),
             limits,
         }
     }
@@ -120,15 +112,18 @@ impl Guard {
             return Err(Error::UnknownLabel { label: label.clone() });
         }
         let until = Instant::now() + self.limits.deadline;
-        self.refuse_if_open(&lock(&self.breaker))?;
+        let refusal = lock(&self.breaker).refusal(self.now());
+        if let Some(trouble) = refusal {
+            return Err(self.refused(trouble));
+        }
         let _seat = self.seats.try_acquire().map_err(|_| self.busy("too many calls wait for it"))?;
         {
             let mut earned = lock(&self.budget);
-            *earned = (*earned + 1).min(RETRY_COST * RETRIES_SAVED_MAX);
+            *earned = earned.saturating_add(self.limits.retry_percent).min(RETRY_COST * RETRIES_SAVED_MAX);
         }
         let mut attempt = 1;
         loop {
-            let failure = match self.attempt(operation, until, &run).await {
+            let failure = match self.attempt(operation, attempt > 1, until, &run).await {
                 Err(error) if error.is_retryable() => error,
                 outcome => return outcome,
             };
@@ -138,39 +133,58 @@ impl Guard {
             }
             tokio::time::sleep(pause).await;
             attempt += 1;
-            names::kms_retried(&self.name);
         }
     }
 
     async fn attempt<'a, T>(
         &self,
         operation: &'static str,
+        is_retry: bool,
         until: Instant,
         run: &impl Fn() -> BoxFuture<'a, Result<T, Error>>,
     ) -> Result<T, Error> {
         let turn = timeout_at(until, self.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(self.busy("no turn within the time of the call")) };
         let pass = self.enter()?;
-        let _in_flight = names::KmsInFlight::begin(&self.name);
+        if is_retry {
+            names::kms_retried(self.name());
+        }
+        let _in_flight = names::KmsInFlight::begin(self.name());
         let begun = Instant::now();
         let outcome = timeout_at(until, run()).await.unwrap_or_else(|_| {
             let detail = format!("no answer within {:?}, the time of the whole call", self.limits.deadline);
             Err(Error::TimedOut { label: self.label.clone(), detail })
         });
-        let failure = outcome.as_ref().err();
-        names::kms_called(&self.name, operation, failure.map(Error::kind), begun.elapsed());
-        pass.judge(failure.is_some_and(Error::is_retryable));
+        names::kms_called(self.name(), operation, outcome.as_ref().err().map(Error::kind), begun.elapsed());
+        pass.judge(Verdict::of(&outcome));
         outcome
     }
 
+    /// What metrics and log call it.
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn now(&self) -> Duration {
+        self.sources.clock.monotonic()
+    }
+
     fn busy(&self, why: &str) -> Error {
-        names::kms_refused(&self.name, "queue");
-        Error::Throttled { label: self.label.clone(), detail: format!("the gateway's own limit: {why}") }
+        let error = Error::Throttled { label: self.label.clone(), detail: format!("the gateway's own limit: {why}") };
+        names::kms_refused(self.name(), "queue", error.kind());
+        error
+    }
+
+    /// What the open breaker answers: what the key service did when it opened.
+    fn refused(&self, trouble: Trouble) -> Error {
+        let error = trouble.error(&self.label);
+        names::kms_refused(self.name(), "breaker", error.kind());
+        error
     }
 
     /// Takes a retry out of the budget. Not while the breaker is open, which would refuse it.
     fn may_retry(&self) -> bool {
-        if !matches!(*lock(&self.breaker), Breaker::Closed { .. }) {
+        if !lock(&self.breaker).is_closed() {
             return false;
         }
         let mut earned = lock(&self.budget);
@@ -179,43 +193,41 @@ impl Guard {
         left.is_some()
     }
 
-    fn refuse_if_open(&self, breaker: &Breaker) -> Result<(), Error> {
-        let is_open = match breaker {
-            Breaker::Closed { .. } => false,
-            Breaker::Open { until } => self.sources.clock.monotonic() < *until,
-            Breaker::Probing => true,
-        };
-        if !is_open {
-            return Ok(());
-        }
-        names::kms_refused(&self.name, "breaker");
-        let detail = "it failed repeatedly and is not called for a moment".to_owned();
-        Err(Error::Unavailable { label: self.label.clone(), detail })
-    }
-
     fn enter(&self) -> Result<Pass<'_>, Error> {
+        let leave = self.with_breaker(|breaker| breaker.enter(self.now()));
+        Ok(Pass { guard: self, leave: Some(leave.map_err(|trouble| self.refused(trouble))?) })
+    }
+
+    /// Does something with the breaker and shows its state, in one step so that the gauge cannot lag behind.
+    fn with_breaker<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> T {
         let mut breaker = lock(&self.breaker);
-        self.refuse_if_open(&breaker)?;
-        let is_probe = matches!(*breaker, Breaker::Open { .. });
-        if is_probe {
-            self.change(&mut breaker, Breaker::Probing);
+        let done = act(&mut breaker);
+        names::kms_breaker(self.name(), breaker.number());
+        done
+    }
+
+    fn report(&self, change: Change) {
+        let label = self.name();
+        match change {
+            Change::None | Change::StaysOpen => {}
+            Change::Opened { trouble, rule, failures, attempts } => {
+                let (kind, rule) = (trouble.error(&self.label).kind(), rule.name());
+                names::kms_breaker_opened(label, rule, kind);
+                let does = match trouble {
+                    Trouble::Throttling => "throttling",
+                    Trouble::Failing => "failing",
+                };
+                tracing::warn!(
+                    label,
+                    kind,
+                    rule,
+                    failures,
+                    attempts,
+                    "the key service keeps {does}; it is not called for a moment"
+                );
+            }
+            Change::Closed => tracing::info!(label, "the key service answers again"),
         }
-        Ok(Pass { guard: self, is_probe, judged: false })
-    }
-
-    fn change(&self, breaker: &mut Breaker, to: Breaker) {
-        *breaker = to;
-        let state = match to {
-            Breaker::Closed { .. } => 0,
-            Breaker::Probing => 1,
-            Breaker::Open { .. } => 2,
-        };
-        names::kms_breaker(&self.name, state);
-    }
-
-    fn open(&self, breaker: &mut Breaker) {
-        let open = self.jittered(self.limits.open.mul_f64(1.25), 0.4);
-        self.change(breaker, Breaker::Open { until: self.sources.clock.monotonic() + open });
     }
 
     /// `most`, less a random part of up to `share` of it.
@@ -229,36 +241,31 @@ impl Guard {
 }
 
 impl Pass<'_> {
-    fn judge(mut self, is_transient_failure: bool) {
-        self.judged = true;
+    fn judge(mut self, verdict: Verdict) {
         let guard = self.guard;
-        let mut breaker = lock(&guard.breaker);
-        match (*breaker, is_transient_failure) {
-            // Who began before the breaker opened has no say in what happens now.
-            (Breaker::Open { .. } | Breaker::Probing, _) if !self.is_probe => {}
-            (Breaker::Open { .. } | Breaker::Probing, false) => {
-                tracing::info!(label = %guard.name, "the key service answers again");
-                guard.change(&mut breaker, Breaker::Closed { failures: 0 });
-            }
-            (Breaker::Open { .. } | Breaker::Probing, true) => guard.open(&mut breaker),
-            (Breaker::Closed { .. }, false) => guard.change(&mut breaker, Breaker::Closed { failures: 0 }),
-            (Breaker::Closed { failures }, true) if failures + 1 < guard.limits.failures_max => {
-                *breaker = Breaker::Closed { failures: failures + 1 };
-            }
-            (Breaker::Closed { failures }, true) => {
-                tracing::warn!(label = %guard.name, failures = failures + 1, "the key service keeps failing; it is not called for a moment");
-                guard.open(&mut breaker);
-            }
+        if let Some(leave) = self.leave.take() {
+            let lasts = || guard.jittered(guard.limits.breaker.open.mul_f64(1.25), 0.4);
+            guard.report(guard.with_breaker(|breaker| breaker.judge(leave, verdict, guard.now(), lasts)));
         }
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if self.is_probe && !self.judged {
-            // The next caller probes.
-            let until = self.guard.sources.clock.monotonic();
-            self.guard.change(&mut lock(&self.guard.breaker), Breaker::Open { until });
+        if let Some(leave) = &self.leave {
+            self.guard.with_breaker(|breaker| breaker.give_back(leave, self.guard.now()));
+        }
+    }
+}
+
+impl Trouble {
+    fn error(self, label: &Label) -> Error {
+        let label = label.clone();
+        match self {
+            Self::Throttling => {
+                Error::Throttled { label, detail: "it kept asking for fewer calls and is not called for a moment".into() }
+            }
+            Self::Failing => Error::Unavailable { label, detail: "it failed repeatedly and is not called for a moment".into() },
         }
     }
 }

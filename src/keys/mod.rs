@@ -3,6 +3,7 @@
 //! The operations see [`Keys`] only: `fresh` for a new object, `open` for a stored one, `rewrap` for a copy of one. It never holds a data key longer than the
 //! call, never lets anything read from a bucket choose a key, never skips the key commitment, and knows no HTTP and no backend.
 
+mod age;
 mod cache;
 mod choice;
 mod error;
@@ -10,6 +11,7 @@ mod facade;
 pub mod guard;
 pub mod keyring;
 pub mod kms;
+mod lookups;
 pub mod replicas;
 pub mod rules;
 mod sources;
@@ -18,6 +20,7 @@ pub use cache::CacheLimits;
 pub use choice::{Choice, CustomerKey, Stored};
 pub use error::{Error, Side};
 pub use facade::{FreshObject, Keys, Proof, Stats};
+pub use lookups::Lookups;
 pub use rules::RuleError;
 pub use sources::{Clock, OsRandom, Random, Sources};
 
@@ -25,6 +28,7 @@ pub use crate::crypto::KeyEncryptionKey;
 pub use crate::format::{KeyContext, Label, Layout};
 
 use crate::crypto::{DataKey, FreshInput, ObjectKeys, Suite};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The longest wrapped key that a provider may make, in bytes. A KMS blob has 184; S3 allows 2,048 bytes for all metadata of an
 /// object, so a longer one would not fit beside a client's own entries.
@@ -79,6 +83,11 @@ pub trait KeyProvider: Send + Sync {
 fn fingerprint(kek: &KeyEncryptionKey) -> [u8; 32] {
     let input = FreshInput { random: [0; 32], clock_nanos: 0, counter: 0, key: "ciphergate key fingerprint" };
     ObjectKeys::derive(Suite::ChaCha20Poly1305, &DataKey::fresh(kek, input)).commit()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in this room can panic while it holds a lock; if something ever does, the values are still whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check_blob_len(label: &Label, blob: &[u8]) -> Result<(), Error> {

@@ -29,8 +29,11 @@ pub const INTEGRITY_FAILURES: &str = "ciphergate_integrity_failures_total";
 pub const KEY_CALLS: &str = "ciphergate_key_calls_total";
 /// Calls to a key service or keyring that failed.
 pub const KEY_CALL_FAILURES: &str = "ciphergate_key_call_failures_total";
-/// Data keys put to use, by `use` (`seal` a new object, `open` a stored one). What is not in the calls came from memory.
+/// Data keys put to use, by `use` (`seal` a new object, `open` a stored one, `rewrap` for a copy).
 pub const KEYS_USED: &str = "ciphergate_keys_used_total";
+/// Requests for key-encryption keys that are kept in memory, by `cache` (`unwrapped`, `shared`) and `outcome`: a `hit`, a `miss` that made a
+/// call, or `coalesced`, which shared the call of another request. Failures are among the last two.
+pub const KEY_CACHE: &str = "ciphergate_key_cache_lookups_total";
 
 /// Attempts sent to AWS KMS, failures included, by `label` of the key and `operation` (`GenerateDataKey`, `Decrypt`).
 pub const KMS_CALLS: &str = "ciphergate_kms_calls_total";
@@ -40,7 +43,7 @@ pub const KMS_FAILURES: &str = "ciphergate_kms_failures_total";
 pub const KMS_SECONDS: &str = "ciphergate_kms_call_duration_seconds";
 /// Attempts that repeated another one, by `label`.
 pub const KMS_RETRIES: &str = "ciphergate_kms_retries_total";
-/// Calls that were not made, by `label` and `reason`: an open `breaker`, or a full `queue`.
+/// Calls that were not made, by `label`, `reason` (an open `breaker`, or a full `queue`) and `kind`, what they were answered with.
 pub const KMS_REFUSED: &str = "ciphergate_kms_refused_total";
 /// Calls that a replica answered in the place of the key's first region, by `label`.
 pub const KMS_STOOD_IN: &str = "ciphergate_kms_stood_in_total";
@@ -48,6 +51,8 @@ pub const KMS_STOOD_IN: &str = "ciphergate_kms_stood_in_total";
 pub const KMS_IN_FLIGHT: &str = "ciphergate_kms_in_flight";
 /// State of the circuit breaker, by `label`: 0 closed, 1 probing, 2 open.
 pub const KMS_BREAKER: &str = "ciphergate_kms_breaker_state";
+/// How often a closed circuit breaker opened, by `label`, `rule` (`in_a_row`, `share`) and `kind`, what it answers from then on.
+pub const KMS_BREAKER_OPENED: &str = "ciphergate_kms_breaker_opened_total";
 
 /// Tells the installed recorder what each metric is. Call once, after the recorder is in place.
 pub fn describe() {
@@ -75,7 +80,9 @@ pub fn describe() {
     metrics::describe_gauge!(KMS_IN_FLIGHT, "Attempts at AWS KMS under way.");
     metrics::describe_counter!(KMS_STOOD_IN, "Calls that a replica of the key answered in the place of its first region.");
     metrics::describe_gauge!(KMS_BREAKER, "Circuit breaker of a key: 0 closed, 1 probing, 2 open.");
-    metrics::describe_counter!(KEYS_USED, "Data keys put to use; what is not in the calls came from memory.");
+    metrics::describe_counter!(KMS_BREAKER_OPENED, "How often the circuit breaker of a key opened.");
+    metrics::describe_counter!(KEYS_USED, "Data keys put to use.");
+    metrics::describe_counter!(KEY_CACHE, "Requests for key-encryption keys that are kept in memory, by outcome.");
 }
 
 /// The class of a status code as a label: few values, so that the number of series stays bounded.
@@ -130,8 +137,12 @@ pub(crate) fn kms_retried(label: &str) {
     metrics::counter!(KMS_RETRIES, "label" => label.to_owned()).increment(1);
 }
 
-pub(crate) fn kms_refused(label: &str, reason: &'static str) {
-    metrics::counter!(KMS_REFUSED, "label" => label.to_owned(), "reason" => reason).increment(1);
+pub(crate) fn kms_refused(label: &str, reason: &'static str, kind: &'static str) {
+    metrics::counter!(KMS_REFUSED, "label" => label.to_owned(), "reason" => reason, "kind" => kind).increment(1);
+}
+
+pub(crate) fn kms_breaker_opened(label: &str, rule: &'static str, kind: &'static str) {
+    metrics::counter!(KMS_BREAKER_OPENED, "label" => label.to_owned(), "rule" => rule, "kind" => kind).increment(1);
 }
 
 pub(crate) fn kms_stood_in(label: &str) {
@@ -167,6 +178,17 @@ pub struct KeyCounts {
     pub failed_calls: u64,
     pub sealed: u64,
     pub opened: u64,
+    pub rewrapped: u64,
+    pub unwrapped: CacheCounts,
+    pub shared: CacheCounts,
+}
+
+/// What became of requests for keys of one cache since the start.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheCounts {
+    pub hits: u64,
+    pub misses: u64,
+    pub coalesced: u64,
 }
 
 /// Shows these counts from now on. They only grow.
@@ -176,4 +198,10 @@ pub fn keys(counts: KeyCounts) {
     metrics::counter!(KEY_CALL_FAILURES).absolute(counts.failed_calls);
     metrics::counter!(KEYS_USED, "use" => "seal").absolute(counts.sealed);
     metrics::counter!(KEYS_USED, "use" => "open").absolute(counts.opened);
+    metrics::counter!(KEYS_USED, "use" => "rewrap").absolute(counts.rewrapped);
+    for (cache, CacheCounts { hits, misses, coalesced }) in [("unwrapped", counts.unwrapped), ("shared", counts.shared)] {
+        for (outcome, count) in [("hit", hits), ("miss", misses), ("coalesced", coalesced)] {
+            metrics::counter!(KEY_CACHE, "cache" => cache, "outcome" => outcome).absolute(count);
+        }
+    }
 }

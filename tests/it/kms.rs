@@ -2,6 +2,8 @@
 //!
 //! `tests/run` starts LocalStack and says where it is.
 
+mod cost;
+mod fake;
 mod gateway;
 mod outage;
 mod pinned;

@@ -1,14 +1,16 @@
 use super::*;
-use crate::keys::fingerprint;
+use crate::keys::{Clock, fingerprint};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use tokio::sync::Semaphore;
 
+/// In milliseconds, the one that only moves forward and the one on the wall.
 #[derive(Default)]
-struct FakeClock(AtomicU64);
+struct FakeClock(AtomicU64, AtomicU64);
 
 impl FakeClock {
+    /// The wall clock stands still, as one that somebody holds back does.
     fn advance_ms(&self, ms: u64) {
         self.0.fetch_add(ms, SeqCst);
     }
@@ -20,7 +22,7 @@ impl Clock for FakeClock {
     }
 
     fn unix_nanos(&self) -> u64 {
-        0
+        self.1.load(SeqCst) * 1_000_000
     }
 }
 
@@ -43,14 +45,14 @@ fn failure() -> Error {
 fn unwrap_cache(ttl_ms: u64, entries: u64) -> (UnwrapCache, Arc<FakeClock>) {
     let clock = Arc::new(FakeClock::default());
     let limits = CacheLimits { unwrap_ttl: Duration::from_millis(ttl_ms), unwrap_entries: entries, ..CacheLimits::default() };
-    (UnwrapCache::new(&limits, clock.clone()), clock)
+    (UnwrapCache::new(&limits, Watch::new(clock.clone())), clock)
 }
 
 fn shared_keys(max_age_ms: u64, max_uses: u64) -> (Arc<SharedKeys>, Arc<FakeClock>) {
     let clock = Arc::new(FakeClock::default());
     let shared_max_age = Duration::from_millis(max_age_ms);
     let limits = CacheLimits { shared_max_age, shared_max_uses: max_uses, ..CacheLimits::default() };
-    (Arc::new(SharedKeys::new(&limits, clock.clone())), clock)
+    (Arc::new(SharedKeys::new(&limits, Watch::new(clock.clone()))), clock)
 }
 
 /// A load that waits for a permit and counts its calls.
@@ -93,6 +95,9 @@ async fn a_hundred_reads_together_make_one_call() {
         assert_eq!(fingerprint(&read.await.unwrap().unwrap()), fingerprint(&kek(0)));
     }
     assert_eq!(gate.calls.load(SeqCst), 1);
+    assert_eq!(cache.lookups(), Lookups { hits: 0, misses: 1, coalesced: 99 });
+    cache.get(name(1), || async { Err(failure()) }).await.unwrap();
+    assert_eq!(cache.lookups(), Lookups { hits: 1, misses: 1, coalesced: 99 });
 }
 
 #[tokio::test]
@@ -124,6 +129,7 @@ async fn a_failure_is_shared_by_those_who_waited_and_not_kept() {
     assert_eq!(cache.len().await, 0);
     let again = cache.get(name(1), || async { Ok(kek(7)) }).await.unwrap();
     assert_eq!(fingerprint(&again), fingerprint(&kek(7)));
+    assert_eq!(cache.lookups(), Lookups { hits: 0, misses: 2, coalesced: 99 });
 }
 
 #[tokio::test]
@@ -205,6 +211,79 @@ async fn the_number_of_entries_is_bounded_and_the_oldest_use_leaves_first() {
 }
 
 #[tokio::test]
+async fn as_many_as_the_bound_stay_and_one_more_costs_the_least_recently_used() {
+    let (cache, _) = unwrap_cache(300_000, 3);
+    let calls = AtomicUsize::new(0);
+    let get = async |n: usize| {
+        let load = || async {
+            calls.fetch_add(1, SeqCst);
+            Ok(kek(n))
+        };
+        cache.get(name(n), load).await.unwrap();
+        cache.slots.run_pending_tasks().await;
+    };
+    for n in [0, 1, 2, 0, 1, 2, 1, 0] {
+        get(n).await;
+    }
+    assert_eq!((calls.load(SeqCst), cache.len().await), (3, 3), "three fit");
+    get(3).await;
+    assert_eq!((calls.load(SeqCst), cache.len().await), (4, 3));
+    for n in [0, 1, 3] {
+        get(n).await;
+    }
+    assert_eq!(calls.load(SeqCst), 4, "2 had been used the longest time ago, although 0 and 1 came first");
+    get(2).await;
+    assert_eq!(calls.load(SeqCst), 5);
+}
+
+/// Whatever the clocks do, a key is not used for longer than its time by the better of the two.
+#[tokio::test]
+async fn no_clock_makes_a_key_live_longer() {
+    // What monotonic and wall clock show 600, 999 and 1000 ms after the start, and after how much the key has to be gone.
+    let cases: [(&str, [(u64, u64); 3], [bool; 3]); 6] = [
+        ("both go", [(600, 600), (999, 999), (1000, 1000)], [true, true, false]),
+        ("the monotonic clock stands still", [(0, 600), (0, 999), (0, 1000)], [true, true, false]),
+        ("the wall clock stands still", [(600, 0), (999, 0), (1000, 0)], [true, true, false]),
+        ("the monotonic clock goes back", [(600, 600), (599, 999), (600, 1000)], [true, false, false]),
+        ("the wall clock is set back", [(600, 600), (999, 100), (1000, 101)], [true, true, false]),
+        ("the wall clock is set forward", [(600, 600), (999, 5000), (1000, 5001)], [true, false, false]),
+    ];
+    for (what, shown, lives) in cases {
+        let (cache, clock) = unwrap_cache(1000, 10);
+        let (shared, shared_clock) = shared_keys(1000, 1000);
+        let label: Label = "k1".parse().unwrap();
+        let gate = Gate::shut();
+        gate.open.add_permits(Semaphore::MAX_PERMITS);
+        let start = 7000;
+        let set = |(monotonic, wall): (u64, u64)| {
+            for clock in [&clock, &shared_clock] {
+                clock.0.store(start + monotonic, SeqCst);
+                clock.1.store(start + wall, SeqCst);
+            }
+        };
+        set((0, 0));
+        cache.get(name(1), || async { Ok(kek(1)) }).await.unwrap();
+        let first = shared.take(&label, "s", generator(&gate)).await.unwrap();
+        for (now, lives) in shown.into_iter().zip(lives) {
+            set(now);
+            let found = cache.get(name(1), || async { Err(failure()) }).await;
+            assert_eq!(found.is_ok(), lives, "{what}: {now:?}");
+            let taken = shared.take(&label, "s", generator(&gate)).await.unwrap();
+            assert_eq!(taken.blob == first.blob, lives, "{what}: {now:?}");
+        }
+    }
+    // Swept, too.
+    let (cache, clock) = unwrap_cache(1000, 10);
+    clock.0.store(5000, SeqCst);
+    let weak = Arc::downgrade(&cache.get(name(1), || async { Ok(kek(1)) }).await.unwrap());
+    cache.sweep().await;
+    assert!(weak.upgrade().is_some());
+    clock.0.store(4999, SeqCst);
+    cache.sweep().await;
+    assert!(weak.upgrade().is_none());
+}
+
+#[tokio::test]
 async fn a_burst_stays_near_the_bound() {
     let (cache, _) = unwrap_cache(300_000, 100);
     for n in 0..10_000 {
@@ -275,6 +354,66 @@ async fn uses_are_exact_under_concurrency() {
 }
 
 #[tokio::test]
+async fn a_shared_key_is_used_exactly_as_often_as_allowed() {
+    let (keys, _) = shared_keys(300_000, 3);
+    let gate = Gate::shut();
+    gate.open.add_permits(Semaphore::MAX_PERMITS);
+    let label: Label = "k1".parse().unwrap();
+    for blob in ["0", "0", "0", "1", "1", "1", "2"] {
+        assert_eq!(&*keys.take(&label, "s", generator(&gate)).await.unwrap().blob, blob.as_bytes());
+    }
+}
+
+/// Callers that go away in the middle have used a key or have not; nobody gets one use too many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_go_away_never_make_a_use_too_many() {
+    let (keys, _) = shared_keys(300_000, 10);
+    let gate = Gate::shut();
+    let takes: Vec<_> = (0..500)
+        .map(|_| {
+            let (keys, generate) = (keys.clone(), generator(&gate));
+            tokio::spawn(async move { keys.take(&"k1".parse().unwrap(), "s", generate).await.unwrap().blob })
+        })
+        .collect();
+    gate.wait_for_calls(1).await;
+    takes.iter().step_by(3).for_each(tokio::task::JoinHandle::abort);
+    gate.open.add_permits(Semaphore::MAX_PERMITS / 2);
+    let mut uses = HashMap::<Arc<[u8]>, u32>::new();
+    for take in takes {
+        if let Ok(blob) = take.await {
+            *uses.entry(blob).or_default() += 1;
+        }
+    }
+    assert!(uses.values().all(|n| *n <= 10), "{uses:?}");
+    assert!(uses.values().sum::<u32>() >= 500 - 167, "{uses:?}");
+}
+
+#[tokio::test]
+async fn as_many_scopes_as_allowed_have_a_shared_key() {
+    let clock = Arc::new(FakeClock::default());
+    let limits = CacheLimits { shared_scopes: 2, ..CacheLimits::default() };
+    let keys = SharedKeys::new(&limits, Watch::new(clock));
+    let gate = Gate::shut();
+    gate.open.add_permits(Semaphore::MAX_PERMITS);
+    let label: Label = "k1".parse().unwrap();
+    let take = async |scope: &str| {
+        let taken = keys.take(&label, scope, generator(&gate)).await.unwrap();
+        keys.scopes.run_pending_tasks().await;
+        Arc::downgrade(&taken.kek)
+    };
+    let (first, second) = (take("a").await, take("b").await);
+    take("a").await;
+    assert_eq!(gate.calls.load(SeqCst), 2, "two fit");
+    take("c").await;
+    assert!(first.upgrade().is_some(), "used again");
+    assert!(second.upgrade().is_none(), "wiped");
+    take("a").await;
+    assert_eq!(gate.calls.load(SeqCst), 3);
+    take("b").await;
+    assert_eq!(gate.calls.load(SeqCst), 4);
+}
+
+#[tokio::test]
 async fn one_use_each_is_one_call_each() {
     let (keys, _) = shared_keys(300_000, 1);
     let gate = Gate::shut();
@@ -325,9 +464,12 @@ async fn writers_together_share_one_call_and_one_failure() {
     let (outcomes, ()) = tokio::join!(takes, open_late);
     assert!(outcomes.iter().all(|o| o.as_ref().is_err_and(|e| *e == failure())));
     assert_eq!(shut.calls.load(SeqCst), 1);
+    assert_eq!(keys.lookups(), Lookups { hits: 0, misses: 1, coalesced: 99 });
     let gate = Gate::shut();
     gate.open.add_permits(1);
     keys.take(&label, "s", generator(&gate)).await.unwrap();
+    keys.take(&label, "s", generator(&gate)).await.unwrap();
+    assert_eq!(keys.lookups(), Lookups { hits: 1, misses: 2, coalesced: 99 });
 }
 
 #[tokio::test]

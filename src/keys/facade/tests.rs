@@ -41,7 +41,14 @@ impl KeyProvider for Fake {
     }
 }
 
+/// Stands still unless a test moves it; the wall clock always does.
 struct Still(Mutex<Duration>);
+
+impl Still {
+    fn advance(&self, by: Duration) {
+        *self.0.lock().unwrap() += by;
+    }
+}
 
 impl Clock for Still {
     fn monotonic(&self) -> Duration {
@@ -78,6 +85,10 @@ struct House {
 }
 
 fn house(mode: KeyMode) -> House {
+    house_with(mode, &CacheLimits::default())
+}
+
+fn house_with(mode: KeyMode, limits: &CacheLimits) -> House {
     let bucket = |rule: Rule, scope: Option<&str>| BucketRule {
         rule,
         prefixes: vec![PrefixRule { prefix: "old/".into(), rule: self::rule("old", KeyMode::PerObject) }],
@@ -94,7 +105,7 @@ fn house(mode: KeyMode) -> House {
     let providers = HashMap::from([(label("k1"), fake.clone() as Arc<dyn KeyProvider>), (label("old"), old)]);
     let rules = KeyRules::new(rule("k1", mode), buckets).unwrap();
     let sources = Sources { clock: clock.clone(), random: Arc::new(Stuck) };
-    let keys = Arc::new(Keys::new(rules, providers, &CacheLimits::default(), sources).unwrap());
+    let keys = Arc::new(Keys::new(rules, providers, limits, sources).unwrap());
     House { keys, fake, clock }
 }
 
@@ -167,7 +178,12 @@ async fn a_hundred_opens_make_one_call() {
         assert_eq!(commit.unwrap(), made.keys.commit());
     }
     let stats = house.keys.stats();
-    assert_eq!(stats, Stats { generate_calls: 1, unwrap_calls: 1, fresh: 1, opened: 100, ..Stats::default() });
+    // Those that were scheduled late found it in memory.
+    let Lookups { hits, misses, coalesced } = stats.unwrapped;
+    assert_eq!((misses, hits + coalesced), (1, 99));
+    assert!(coalesced > 0, "{stats:?}");
+    let unwrapped = stats.unwrapped;
+    assert_eq!(stats, Stats { generate_calls: 1, unwrap_calls: 1, fresh: 1, opened: 100, unwrapped, ..Stats::default() });
 }
 
 #[tokio::test]
@@ -178,7 +194,10 @@ async fn a_shared_key_costs_one_call_for_many_objects_read_and_written() {
         let made = house.keys.fresh("b", &key, Layout::Single).await.unwrap();
         house.keys.open("b", &key, &made.envelope).await.unwrap();
     }
-    assert_eq!((house.keys.stats().generate_calls, house.keys.stats().unwrap_calls), (1, 0));
+    let stats = house.keys.stats();
+    assert_eq!((stats.generate_calls, stats.unwrap_calls), (1, 0));
+    assert_eq!(stats.shared, Lookups { hits: 999, misses: 1, coalesced: 0 });
+    assert_eq!(stats.unwrapped, Lookups { hits: 1000, misses: 0, coalesced: 0 });
     *house.clock.0.lock().unwrap() += Duration::from_secs(300);
     let made = house.keys.fresh("b", "late", Layout::Single).await.unwrap();
     house.keys.open("b", "late", &made.envelope).await.unwrap();
@@ -200,6 +219,98 @@ async fn reads_go_on_through_an_outage_until_the_time_is_up() {
     *house.fake.broken.lock().unwrap() = None;
     house.keys.open("b", "k", &made.envelope).await.unwrap();
     assert_eq!(house.keys.stats().failed_calls, 2);
+}
+
+fn revoked() -> Error {
+    Error::AccessDenied { label: label("k1"), detail: "taken away".into() }
+}
+
+/// From the revocation on nothing is read or written for longer than the times that the configuration has, whenever it comes.
+#[tokio::test]
+async fn a_revoked_key_is_unusable_once_its_time_is_up_for_reads_and_for_writes() {
+    let limits =
+        CacheLimits { unwrap_ttl: Duration::from_secs(60), shared_max_age: Duration::from_secs(40), ..CacheLimits::default() };
+    for after in [0, 1, 39] {
+        let house = house_with(KeyMode::Shared, &limits);
+        let seal = async |key: &str| house.keys.fresh("b", key, Layout::Single).await;
+        let made = seal("k").await.unwrap();
+        let read = async || house.keys.open("b", "k", &made.envelope).await;
+        house.clock.advance(Duration::from_secs(after));
+        read().await.unwrap();
+        *house.fake.broken.lock().unwrap() = Some(revoked());
+        // Uses do not lengthen either time.
+        house.clock.advance(Duration::from_millis((40 - after) * 1000 - 1));
+        let last = seal("last").await.unwrap();
+        read().await.unwrap();
+        house.clock.advance(Duration::from_millis(1));
+        assert_eq!(seal("late").await.unwrap_err(), revoked(), "{after}");
+        house.clock.advance(Duration::from_millis(19_999));
+        read().await.unwrap();
+        house.keys.open("b", "last", &last.envelope).await.unwrap();
+        house.clock.advance(Duration::from_millis(1));
+        assert_eq!(read().await.unwrap_err(), revoked(), "{after}");
+        assert_eq!(house.keys.open("b", "last", &last.envelope).await.unwrap_err(), revoked(), "{after}");
+        let moved = house.keys.rewrap(at("b", "k", &made.envelope), &Choice::Rule, "b", "copy").await;
+        assert_eq!(moved.unwrap_err(), revoked(), "{after}");
+    }
+    // Without sharing, a write fails at once, and a key that came from an unwrap has the same time as one that was made here.
+    let house = house_with(KeyMode::PerObject, &limits);
+    let made = house.keys.fresh("b", "k", Layout::Single).await.unwrap();
+    house.clock.advance(Duration::from_secs(1000));
+    house.keys.open("b", "k", &made.envelope).await.unwrap();
+    *house.fake.broken.lock().unwrap() = Some(revoked());
+    assert_eq!(house.keys.fresh("b", "l", Layout::Single).await.unwrap_err(), revoked());
+    house.clock.advance(Duration::from_millis(59_999));
+    house.keys.open("b", "k", &made.envelope).await.unwrap();
+    house.clock.advance(Duration::from_millis(1));
+    assert_eq!(house.keys.open("b", "k", &made.envelope).await.unwrap_err(), revoked());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_shared_key_seals_or_copies_more_objects_than_allowed() {
+    let limits = CacheLimits { shared_max_uses: 7, ..CacheLimits::default() };
+    let house = house_with(KeyMode::Shared, &limits);
+    let first = Arc::new(house.keys.fresh("b", "first", Layout::Single).await.unwrap().envelope);
+    let seals = (0..200).map(|n| {
+        let (keys, first) = (house.keys.clone(), first.clone());
+        tokio::spawn(async move {
+            let key = format!("k{n}");
+            match n % 2 {
+                0 => keys.fresh("b", &key, Layout::Single).await.unwrap().envelope,
+                _ => keys.rewrap(at("b", "first", &first), &Choice::Rule, "b", &key).await.unwrap(),
+            }
+        })
+    });
+    let mut uses = HashMap::from([(first.kms_blob().to_vec(), 1)]);
+    for envelope in futures::future::join_all(seals).await {
+        *uses.entry(envelope.unwrap().kms_blob().to_vec()).or_insert(0) += 1;
+    }
+    assert!(uses.values().all(|count| *count <= 7), "{uses:?}");
+    assert_eq!((uses.values().sum::<i32>(), uses.len() as u64), (201, house.keys.stats().generate_calls));
+    assert_eq!(uses.len(), 201_usize.div_ceil(7), "and none is thrown away before");
+}
+
+#[tokio::test]
+async fn the_keys_of_more_objects_than_allowed_are_not_kept() {
+    let limits = CacheLimits { unwrap_entries: 10, ..CacheLimits::default() };
+    let house = house_with(KeyMode::PerObject, &limits);
+    let mut made = Vec::new();
+    for n in 0..20 {
+        made.push(house.keys.fresh("b", &format!("k{n}"), Layout::Single).await.unwrap().envelope);
+    }
+    for _ in 0..2 {
+        for (n, envelope) in made.iter().enumerate() {
+            house.keys.open("b", &format!("k{n}"), envelope).await.unwrap();
+            house.keys.sweep().await;
+        }
+    }
+    // Each was pushed out before its second turn.
+    let stats = house.keys.stats();
+    assert_eq!((stats.unwrap_calls, stats.unwrapped), (40, Lookups { hits: 0, misses: 40, coalesced: 0 }));
+    for n in 10..20 {
+        house.keys.open("b", &format!("k{n}"), &made[n]).await.unwrap();
+    }
+    assert_eq!(house.keys.stats().unwrapped, Lookups { hits: 10, misses: 40, coalesced: 0 });
 }
 
 /// The commitment is checked on a hit too: the blob alone, cached, opens nothing else.

@@ -20,6 +20,11 @@ impl Clock for FakeClock {
 enum Mood {
     Fine,
     Down,
+    Throttles,
+    /// Three of five calls fail, never more than two in a row.
+    FailsThreeOfFive,
+    /// Two of five.
+    FailsTwoOfFive,
     Denied,
     Silent,
 }
@@ -34,14 +39,21 @@ struct Service {
 #[async_trait::async_trait]
 impl KeyProvider for Service {
     async fn generate(&self, label: &Label, _: &KeyContext) -> Result<Generated, Error> {
-        self.calls.fetch_add(1, SeqCst);
+        let call = self.calls.fetch_add(1, SeqCst);
         let now = self.at_once.fetch_add(1, SeqCst) + 1;
         self.at_once_max.fetch_max(now, SeqCst);
         tokio::time::sleep(Duration::from_millis(2)).await;
         self.at_once.fetch_sub(1, SeqCst);
         let (label, detail) = (label.clone(), String::new());
         let mood = *self.mood.lock().unwrap();
+        let mood = match (mood, call % 5) {
+            (Mood::FailsThreeOfFive, 0 | 2 | 4) | (Mood::FailsTwoOfFive, 0 | 2) => Mood::Down,
+            (Mood::FailsThreeOfFive | Mood::FailsTwoOfFive, _) => Mood::Fine,
+            (mood, _) => mood,
+        };
         match mood {
+            Mood::Throttles => Err(Error::Throttled { label, detail }),
+            Mood::FailsThreeOfFive | Mood::FailsTwoOfFive => unreachable!("decided above"),
             Mood::Fine => Ok(Generated { kek: KeyEncryptionKey::from_slice(&[7; 32]).unwrap(), blob: vec![1] }),
             Mood::Down => Err(Error::Unavailable { label, detail }),
             Mood::Denied => Err(Error::AccessDenied { label, detail }),
@@ -95,6 +107,11 @@ fn limits() -> GuardLimits {
     GuardLimits { pause: Duration::from_millis(1), ..GuardLimits::default() }
 }
 
+/// A breaker that no share of failures opens.
+fn in_a_row(failures: u32) -> BreakerLimits {
+    BreakerLimits { failures, attempts_min: usize::MAX, ..BreakerLimits::default() }
+}
+
 #[tokio::test]
 async fn the_breaker_opens_probes_with_one_call_and_closes() {
     let house = House::new(GuardLimits { attempts_max: 1, ..limits() });
@@ -119,6 +136,63 @@ async fn the_breaker_opens_probes_with_one_call_and_closes() {
 }
 
 #[tokio::test]
+async fn many_at_once_of_whom_most_fail_open_it_although_few_fail_in_a_row() {
+    for (mood, opens) in [(Mood::FailsThreeOfFive, true), (Mood::FailsTwoOfFive, false)] {
+        let house = House::new(GuardLimits { attempts_max: 1, ..limits() });
+        house.feels(mood);
+        let mut refused = 0;
+        for _ in 0..20 {
+            let asked = futures::future::join_all((0..50).map(|_| house.ask())).await;
+            refused += asked.iter().filter(|asked| asked.is_err()).count();
+        }
+        // Twenty verdicts open it; whoever began before that is let go on.
+        if opens {
+            assert!((20..=20 + 50).contains(&house.calls()), "{}", house.calls());
+            assert!(refused >= 1000 - house.calls(), "{refused}");
+        } else {
+            assert_eq!((house.calls(), refused), (1000, 400));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_open_breaker_answers_as_the_service_did() {
+    let house = House::new(GuardLimits { attempts_max: 1, ..limits() });
+    house.feels(Mood::Throttles);
+    for _ in 0..1000 {
+        assert!(matches!(house.ask().await, Err(Error::Throttled { .. })));
+    }
+    assert_eq!(house.calls(), 5);
+    // The probe finds it down, so that is what is answered from then on.
+    house.feels(Mood::Down);
+    house.clock.0.fetch_add(2501, SeqCst);
+    for _ in 0..1000 {
+        assert!(matches!(house.ask().await, Err(Error::Unavailable { .. })));
+    }
+    assert_eq!(house.calls(), 6);
+    // Full is something else than throttled by the service: it says nothing about it.
+    let house = House::new(GuardLimits { calls_max: 1, waiting_max: 0, attempts_max: 1, ..limits() });
+    let asked = futures::future::join_all((0..50).map(|_| house.ask())).await;
+    assert_eq!(asked.iter().filter(|asked| matches!(asked, Err(Error::Throttled { .. }))).count(), 49);
+    house.ask().await.unwrap();
+}
+
+#[tokio::test]
+async fn retries_go_by_the_share_that_is_set() {
+    let mut made = Vec::new();
+    for retry_percent in [1, 50, 100] {
+        let house = House::new(GuardLimits { breaker: in_a_row(u32::MAX), retry_percent, ..limits() });
+        house.feels(Mood::Down);
+        for _ in 0..200 {
+            assert!(house.ask().await.is_err());
+        }
+        made.push(house.calls() - 200);
+    }
+    // Ten are saved up at the start, and no more than that: the first call earns nothing.
+    assert_eq!(made, [11, 109, 209]);
+}
+
+#[tokio::test]
 async fn permanent_failures_are_asked_once_each_and_never_open_it() {
     let house = House::new(limits());
     house.feels(Mood::Denied);
@@ -132,7 +206,7 @@ async fn permanent_failures_are_asked_once_each_and_never_open_it() {
 
 #[tokio::test]
 async fn a_probe_that_nobody_waits_for_does_not_keep_it_open() {
-    let house = House::new(GuardLimits { attempts_max: 1, failures_max: 1, ..limits() });
+    let house = House::new(GuardLimits { attempts_max: 1, breaker: in_a_row(1), ..limits() });
     house.feels(Mood::Down);
     assert!(house.ask().await.is_err());
     house.clock.0.fetch_add(2501, SeqCst);
@@ -144,7 +218,7 @@ async fn a_probe_that_nobody_waits_for_does_not_keep_it_open() {
 
 #[tokio::test]
 async fn retries_stay_within_their_budget() {
-    let house = House::new(GuardLimits { failures_max: u32::MAX, ..limits() });
+    let house = House::new(GuardLimits { breaker: in_a_row(u32::MAX), ..limits() });
     house.feels(Mood::Down);
     for _ in 0..200 {
         assert!(house.ask().await.is_err());
