@@ -41,10 +41,10 @@ pub enum Command {
     ///
     /// Without them, credentials are made at the first start and kept. It prints what to paste into another terminal.
     Dev(DevArgs),
-    /// Clear away what ended multipart uploads left in the store.
+    /// Clear away what ended multipart uploads left in the store, and rewrap records of versions that are gone.
     ///
     /// It reads the same settings as `serve`, and may run while instances do. Uploads that are under way are never touched. The server does
-    /// the same by itself every multipart.janitor_interval_secs.
+    /// the same by itself every multipart.janitor_interval_secs, but for the records.
     Gc(GcArgs),
     /// Say what an object in the store is: its envelope, its sizes, and with --unlock its opened footer. Never its plaintext.
     ///
@@ -89,7 +89,7 @@ pub enum Command {
     /// Move every object below a prefix to another key, by writing its envelope anew; the store copies the sealed bytes onto themselves.
     ///
     /// Without --apply it says what it would do and changes nothing. Objects that are written meanwhile keep what was written. Old
-    /// versions keep their key and are counted.
+    /// versions keep their key and are counted; with --versions they get a record under the new one.
     #[command(after_help = OPERATOR_EXIT_CODES)]
     Rewrap(RewrapArgs),
     /// Make a keyring file with a new master key.
@@ -209,8 +209,14 @@ pub struct InspectArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// The object, as s3://BUCKET/KEY. Nothing in it is percent-encoded.
-    #[arg(value_name = "TARGET")]
-    pub target: Target,
+    #[arg(value_name = "TARGET", required_unless_present = "file", conflicts_with_all = ["file", "envelope"])]
+    pub target: Option<Target>,
+    /// In place of an object a file that holds what the store has of one. No store, key or configuration is used.
+    #[arg(long, value_name = "PATH", requires = "envelope", conflicts_with_all = ["version_id", "unlock"])]
+    pub file: Option<PathBuf>,
+    /// The file's envelope: the value of the metadata entry "ciphergate", or @ and a file that holds it, or a rewrap record.
+    #[arg(long, value_name = "TEXT|@PATH")]
+    pub envelope: Option<String>,
     /// A version of it, in place of the current one.
     #[arg(long, value_name = "ID")]
     pub version_id: Option<String>,
@@ -258,6 +264,10 @@ pub struct RewrapArgs {
     /// Move only objects under the key of this label.
     #[arg(long, value_name = "LABEL")]
     pub from: Option<String>,
+    /// Keep a record under the wanted key for every old version, and for those that moves leave behind. The versions stay as they are, and
+    /// open by their records once the configuration has their own key no more.
+    #[arg(long)]
+    pub versions: bool,
     /// Do it. Without this flag nothing is changed.
     #[arg(long)]
     pub apply: bool,

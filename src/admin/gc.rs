@@ -1,4 +1,4 @@
-//! `ciphergate gc`: clears away what ended multipart uploads left in the store.
+//! `ciphergate gc`: clears away what ended multipart uploads left in the store, and rewrap records of versions that are gone.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::cli::GcArgs;
 use super::{Failure, serve};
 use crate::app::App;
 use crate::ops::chain;
-use crate::ops::multipart::janitor::{Report, Sweep, sweep};
+use crate::ops::multipart::janitor::{Owner, Report, Sweep, sweep};
 
 pub(super) fn run(args: &GcArgs) -> Result<(), Failure> {
     let config = serve::load(&args.config)?;
@@ -14,6 +14,7 @@ pub(super) fn run(args: &GcArgs) -> Result<(), Failure> {
         older_than: Duration::from_secs(args.older_than_secs),
         dry_run: args.dry_run,
         buckets: (!args.bucket.is_empty()).then(|| args.bucket.clone()),
+        rewrapped: true,
     };
     let report = actix_web::rt::System::new().block_on(async {
         let app = App::build(config).await.map_err(Failure::run)?;
@@ -34,8 +35,12 @@ pub(super) fn run(args: &GcArgs) -> Result<(), Failure> {
 fn print_text(report: &Report, dry_run: bool) {
     let done = if dry_run { "would remove" } else { "removed" };
     for left in &report.removed {
-        let upload = left.upload.as_ref().map_or("no record".to_owned(), |(key, id)| format!("{key}, upload {id}"));
-        println!("{done} {}: {upload} ({} objects, {} bytes)", left.bucket, left.objects, left.bytes);
+        let owner = match &left.owner {
+            Owner::Upload(Some((key, id))) => format!("{key}, upload {id}"),
+            Owner::Version(Some((key, id))) => format!("{key}, version {id}"),
+            Owner::Upload(None) | Owner::Version(None) => "no record".to_owned(),
+        };
+        println!("{done} {}: {owner} ({} objects, {} bytes)", left.bucket, left.objects, left.bytes);
     }
     for problem in &report.problems {
         println!("FAILED {}: {}: {}", problem.bucket, problem.base.as_deref().unwrap_or("(bucket)"), problem.detail);
@@ -43,13 +48,22 @@ fn print_text(report: &Report, dry_run: bool) {
     for bucket in &report.buckets_denied {
         println!("left out {bucket}: the gateway may not list it");
     }
+    let versions = versions(report);
     println!(
         "{} buckets: {done} the state of {} ended uploads; {} under way, {} too young to tell",
         report.buckets,
-        report.removed.len(),
+        report.removed.len() - versions,
         report.active,
         report.young
     );
+    if versions as u64 + report.rewrapped > 0 {
+        println!("rewrap records: {done} {versions} of versions that are gone; {} of versions that are there", report.rewrapped);
+    }
+}
+
+/// Records among what is removed.
+fn versions(report: &Report) -> usize {
+    report.removed.iter().filter(|left| matches!(left.owner, Owner::Version(_))).count()
 }
 
 fn print_json(report: &Report, dry_run: bool) -> Result<(), Failure> {
@@ -57,11 +71,16 @@ fn print_json(report: &Report, dry_run: bool) -> Result<(), Failure> {
         .removed
         .iter()
         .map(|left| {
+            let (upload, version) = match &left.owner {
+                Owner::Upload(upload) => (upload.as_ref(), None),
+                Owner::Version(version) => (None, version.as_ref()),
+            };
             serde_json::json!({
                 "bucket": left.bucket,
                 "state": left.base,
-                "key": left.upload.as_ref().map(|(key, _)| key),
-                "upload_id": left.upload.as_ref().map(|(_, id)| id),
+                "key": upload.or(version).map(|(key, _)| key),
+                "upload_id": upload.map(|(_, id)| id),
+                "version_id": version.map(|(_, id)| id),
                 "objects": left.objects,
                 "bytes": left.bytes,
             })
@@ -79,6 +98,7 @@ fn print_json(report: &Report, dry_run: bool) -> Result<(), Failure> {
         "removed": removed,
         "active": report.active,
         "young": report.young,
+        "rewrapped": report.rewrapped,
         "problems": problems,
     });
     println!("{}", serde_json::to_string_pretty(&document).map_err(Failure::run)?);

@@ -10,6 +10,7 @@ mod dev;
 mod gc;
 mod healthcheck;
 mod inspect;
+mod job;
 mod keygen;
 mod keyring;
 mod operator;

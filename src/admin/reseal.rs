@@ -1,20 +1,17 @@
 //! `ciphergate encrypt` and `ciphergate reencrypt`.
 
-use std::io;
-use std::sync::Arc;
-use std::time::Instant;
+use serde_json::json;
 
 use super::cli::{BulkArgs, ConfigArgs, EncryptArgs, ReencryptArgs};
+use super::job::Job;
 use super::{Failure, operator};
 use crate::backend::Versioning;
-use crate::bulk::journal::Header;
-use crate::bulk::report::{Document, print_json};
-use crate::bulk::reseal::{Counts, Resealing, print};
+use crate::bulk::reseal::{Counts, Resealing};
 use crate::bulk::{Target, Versions};
 use crate::ops::{Access, Reseal};
 
 /// What both commands have in common.
-struct Job<'a> {
+struct Command<'a> {
     command: &'static str,
     config: &'a ConfigArgs,
     bulk: &'a BulkArgs,
@@ -25,7 +22,7 @@ struct Job<'a> {
 }
 
 pub(super) fn encrypt(args: &EncryptArgs) -> Result<(), Failure> {
-    run(&Job {
+    run(&Command {
         command: "encrypt",
         config: &args.config,
         bulk: &args.bulk,
@@ -37,7 +34,7 @@ pub(super) fn encrypt(args: &EncryptArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn reencrypt(args: &ReencryptArgs) -> Result<(), Failure> {
-    run(&Job {
+    run(&Command {
         command: "reencrypt",
         config: &args.config,
         bulk: &args.bulk,
@@ -48,65 +45,29 @@ pub(super) fn reencrypt(args: &ReencryptArgs) -> Result<(), Failure> {
     })
 }
 
-fn run(job: &Job<'_>) -> Result<(), Failure> {
-    let (ended, findings) = operator::with_gateway(job.config, job.target, async |gateway, stop| {
-        let bucket = &job.target.bucket;
+fn run(what: &Command<'_>) -> Result<(), Failure> {
+    operator::with_gateway(what.config, what.target, async |gateway, stop| {
+        let bucket = &what.target.bucket;
         if gateway.access_of(bucket) == Access::Plaintext {
             return Err(Failure::Usage(format!(
                 "the configuration says that nothing is sealed in {bucket} (access = \"plaintext\"); make it \"read-through\" first"
             )));
         }
-        let versioning = operator::versioning(&gateway, &job.target.bucket).await?;
+        let versioning = operator::versioning(&gateway, bucket).await?;
         // Plaintext that is sealed stays behind as an old version, so those are looked at as well.
-        let looks_back = job.what == Reseal::Plaintext && versioning != Versioning::Never;
+        let looks_back = what.what == Reseal::Plaintext && versioning != Versioning::Never;
         let versions = if looks_back { Versions::All } else { Versions::Current };
-        let header = Header {
-            command: job.command.to_owned(),
-            target: job.target.to_string(),
-            options: serde_json::json!({"apply": job.apply, "delete_plaintext_versions": job.delete_plaintext_versions}),
-        };
-        let mut counts = Counts { applied: job.apply, ..Counts::default() };
-        let began = Instant::now();
-        let run =
-            operator::prepare(job.bulk, gateway.clone(), stop, &header, (job.target.clone(), versions), |entry, outcome| {
-                counts.add(entry, outcome);
-            })?;
-        let mut report = operator::report_file(job.bulk)?;
+        let options = json!({"apply": what.apply, "delete_plaintext_versions": what.delete_plaintext_versions});
+        let counts = Counts { applied: what.apply, ..Counts::default() };
+        let job = Job::new(what.bulk, what.command, (gateway.clone(), stop), (what.target, versions), options, counts)?;
         let work = Resealing {
-            gateway: gateway.clone(),
+            gateway,
             bucket: bucket.clone(),
-            what: job.what,
+            what: what.what,
             versioning,
-            apply: job.apply,
-            delete_plaintext_versions: job.delete_plaintext_versions,
+            apply: what.apply,
+            delete_plaintext_versions: what.delete_plaintext_versions,
         };
-        let mut unwritten = None;
-        let (ended, failures) = run
-            .run(Arc::new(work), |entry, outcome| {
-                if let Some(finding) = counts.add(entry, outcome)
-                    && let Err(error) = report.line(&finding)
-                {
-                    unwritten.get_or_insert(error);
-                }
-            })
-            .await?;
-        counts.conclude();
-        let document = Document {
-            command: job.command,
-            target: job.target.to_string(),
-            ended,
-            resumed: job.bulk.resume,
-            seconds: began.elapsed().as_secs_f64(),
-            key_calls: gateway.keys().stats().into(),
-            failures,
-            details: counts,
-        };
-        let printed = if job.bulk.json { print_json(&document) } else { print(&document, &mut io::stdout().lock()) };
-        printed.map_err(Failure::run)?;
-        match unwritten {
-            Some(error) => Err(Failure::Run(format!("the report file: {error}"))),
-            None => Ok((ended, document.details.findings > 0)),
-        }
-    })?;
-    operator::ended(ended, findings)
+        job.work(work).await?.tell()
+    })
 }

@@ -8,7 +8,8 @@ use crate::ops::multipart::janitor::{REST, Sweep, sweep};
 
 pub(super) async fn run(store: StoreSide, place: StatePlace, pause: Duration) {
     let backend = store.backend();
-    let what = Sweep { older_than: REST, dry_run: false, buckets: None };
+    // There can be as many rewrap records as versions: to ask after each of them, every hour and by every instance, is too much.
+    let what = Sweep { older_than: REST, dry_run: false, buckets: None, rewrapped: false };
     // Instances that start together do not look together.
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     tokio::time::sleep(pause.mul_f64(f64::from(nanos) / 1e9)).await;

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::Error;
 use super::kms_side::{KmsSide, Pin};
+use super::{Error, kms_limits, transit};
 use crate::config::{self, Config, KeySource};
+use crate::keys::guard::Guard;
 use crate::keys::keyring::Keyring;
 use crate::keys::rules::{BucketRule, KeyMode, KeyRules, PrefixRule, Rule, SuiteChoice};
+use crate::keys::transit::TransitKey;
 use crate::keys::{CacheLimits, KeyProvider, Keys, Label, Lookups, Sources, Stats};
 use crate::observe::metrics::{CacheCounts, KeyCounts};
 
@@ -39,6 +41,17 @@ pub(super) async fn build(config: &Config) -> Result<(Keys, Vec<Pin>), Error> {
         let provider: Arc<dyn KeyProvider> = match &key.source {
             KeySource::Keyring { file } => Arc::new(Keyring::load(file, &label)?),
             KeySource::Kms(key) => kms.provider(&label, key).await?,
+            KeySource::Transit { endpoint, mount, name, namespace, ca_file, token } => {
+                let writes = rules.writers().any(|writer| writer.rule.label == label);
+                let key = TransitKey {
+                    address: endpoint.to_string(),
+                    mount: mount.to_string(),
+                    name: name.to_string(),
+                    namespace: namespace.as_ref().map(ToString::to_string),
+                };
+                let provider = transit::provider(&label, &key, ca_file.as_deref(), token, &config.kms, writes).await?;
+                Arc::new(Guard::new(Arc::new(provider), label.clone(), kms_limits::guard(&config.kms), Sources::system()))
+            }
         };
         providers.insert(label, provider);
     }

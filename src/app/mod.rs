@@ -5,6 +5,7 @@ mod key_side;
 mod kms_limits;
 mod kms_side;
 mod store_side;
+mod transit;
 
 use std::io;
 use std::net::SocketAddr;
@@ -65,6 +66,10 @@ pub enum Error {
     Keys(Vec<keys::Error>),
     #[error(transparent)]
     Keyring(#[from] keys::keyring::KeyringError),
+    #[error(transparent)]
+    Transit(#[from] keys::transit::TransitError),
+    #[error(transparent)]
+    Unfit(keys::Error),
     #[error("the key ARN {text}: {detail}")]
     Arn { text: String, detail: String },
     #[error("key \"{label}\": no region for {alias}: set its region, AWS_REGION, or a profile that has one")]
@@ -100,12 +105,12 @@ pub struct App {
 }
 
 impl App {
-    /// Reads the files that the configuration names and builds the clients. Nothing is called yet, but AWS KMS where a key is named by an
-    /// alias: what the alias leads to now is the key from here on. One that cannot be looked up is no error yet, for the sake of
-    /// work that needs no key: [`App::pinned`] says so.
+    /// Reads the files that the configuration names and builds the clients. Nothing is called yet, but for the settings of Transit keys and
+    /// AWS KMS where a key is named by an alias: what the alias leads to now is the key from here on. One that cannot be looked up is no
+    /// error yet, for the sake of work that needs no key: [`App::pinned`] says so.
     ///
     /// # Errors
-    /// Files that cannot be used, missing credentials or region for the store, an alias without a region.
+    /// Files that cannot be used, missing credentials or region for the store, an alias without a region, Transit keys of a wrong kind.
     pub async fn build(config: Config) -> Result<Self, Error> {
         let store = StoreSide::build(&config.backend).await?;
         let (keys, pins) = key_side::build(&config).await?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Entry;
 use super::folder::{Folder, Placed, Refused};
-use super::report::{Document, SHOWN_MAX, name};
+use super::report::{Document, SHOWN_MAX, Tally, name};
 use super::run::Work;
 use crate::backend::forward::Forwarder;
 use crate::backend::{self, ObjectName, Select};
@@ -253,9 +253,11 @@ pub struct Counts {
     pub first_findings: Vec<Finding>,
 }
 
-impl Counts {
-    /// Counts one outcome. Gives it as a finding where it is one.
-    pub fn add(&mut self, entry: &Entry, outcome: Outcome) -> Option<Finding> {
+impl Tally for Counts {
+    type Outcome = Outcome;
+    type Finding = Finding;
+
+    fn add(&mut self, entry: &Entry, outcome: Outcome) -> Option<Finding> {
         *self.objects.entry(outcome.what).or_default() += 1;
         self.bytes += outcome.bytes;
         outcome.finding()?;
@@ -267,38 +269,37 @@ impl Counts {
         Some(finding)
     }
 
-    /// The last thing before the report: findings in the order of names, whichever object was done first.
-    pub fn conclude(&mut self) {
+    fn conclude(&mut self) {
         self.first_findings.sort_by(|a, b| a.key.cmp(&b.key));
     }
-}
 
-/// The report for people.
-///
-/// # Errors
-/// A closed output.
-pub fn print(document: &Document<Counts>, out: &mut impl io::Write) -> io::Result<()> {
-    let counts = &document.details;
-    let of = |what: What| counts.objects.get(&what).copied().unwrap_or(0);
-    let (done, number) = if counts.applied { ("decrypted", of(What::Done)) } else { ("would be decrypted", of(What::Would)) };
-    writeln!(out, "{} to {}: {number} objects {done} ({} bytes of plaintext)", document.target, counts.to, counts.bytes)?;
-    for (what, words) in [(What::There, "there already"), (What::Gone, "gone meanwhile")] {
-        if of(what) > 0 {
-            writeln!(out, "  {} {words}", of(what))?;
+    fn has_findings(&self) -> bool {
+        self.findings > 0
+    }
+
+    fn text(document: &Document<Self>, out: &mut impl io::Write) -> io::Result<()> {
+        let counts = &document.details;
+        let of = |what: What| counts.objects.get(&what).copied().unwrap_or(0);
+        let (done, number) = if counts.applied { ("decrypted", of(What::Done)) } else { ("would be decrypted", of(What::Would)) };
+        writeln!(out, "{} to {}: {number} objects {done} ({} bytes of plaintext)", document.target, counts.to, counts.bytes)?;
+        for (what, words) in [(What::There, "there already"), (What::Gone, "gone meanwhile")] {
+            if of(what) > 0 {
+                writeln!(out, "  {} {words}", of(what))?;
+            }
         }
+        for finding in &counts.first_findings {
+            let words = finding.outcome.finding().unwrap_or_default();
+            writeln!(out, "FINDING {}: {}", name(&finding.key, None), words.escape_debug())?;
+        }
+        let left_out = counts.findings - counts.first_findings.len() as u64;
+        if left_out > 0 {
+            writeln!(out, "FINDING {left_out} more")?;
+        }
+        if !counts.applied {
+            writeln!(out, "nothing was written: --apply does it")?;
+        }
+        Ok(())
     }
-    for finding in &counts.first_findings {
-        let words = finding.outcome.finding().unwrap_or_default();
-        writeln!(out, "FINDING {}: {}", name(&finding.key, None), words.escape_debug())?;
-    }
-    let left_out = counts.findings - counts.first_findings.len() as u64;
-    if left_out > 0 {
-        writeln!(out, "FINDING {left_out} more")?;
-    }
-    if !counts.applied {
-        writeln!(out, "nothing was written: --apply does it")?;
-    }
-    document.tail(out)
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! `ciphergate inspect`: what an object in the store is, without its key; and what its footer says, with it. Never any plaintext.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 
 use super::report::name;
 use crate::backend::ObjectName;
-use crate::format::{ChecksumAlgorithm, ChecksumKind, End, Envelope, Footer, Layout};
+use crate::format::{ChecksumAlgorithm, ChecksumKind, End, Envelope, Footer, Layout, RewrapRecord, SealedLen};
 use crate::keys::Label;
-use crate::ops::at_rest::{AtRest, Found};
+use crate::ops::at_rest::Found;
 use crate::ops::{Error, Gateway, Nature, chain};
 
 /// Of everything that is long and random, so many bytes are shown: enough to tell two apart.
@@ -31,13 +34,17 @@ pub enum Kind {
 #[derive(Debug, Serialize)]
 pub struct Inspection {
     pub command: &'static str,
-    pub bucket: String,
-    pub key: String,
+    /// None of a file.
+    pub bucket: Option<String>,
+    pub key: Option<String>,
     pub version_id: Option<String>,
+    /// The file, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
     pub kind: Kind,
     /// Why it is malformed.
     pub problem: Option<String>,
-    pub etag: String,
+    pub etag: Option<String>,
     pub stored_bytes: u64,
     pub plain_bytes: Option<u64>,
     pub overhead_bytes: Option<u64>,
@@ -57,8 +64,11 @@ pub struct EnvelopeFacts {
     /// The key service's context has a hash in place of the key name.
     pub hashed_context: bool,
     pub label: String,
-    /// Whether the configuration has a key of that label.
-    pub label_configured: bool,
+    /// Whether the configuration has a key of that label; none where no configuration was asked.
+    pub label_configured: Option<bool>,
+    /// The label in the rewrap record that opens the version in the envelope's place; only looked for where the key is not configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewrapped_label: Option<String>,
     pub salt_prefix: String,
     pub commit_prefix: String,
     pub kms_blob_bytes: usize,
@@ -112,9 +122,24 @@ pub async fn inspect(
     unlock: bool,
 ) -> Result<Inspection, Error> {
     let at = gateway.at_rest(object, version_id).await?;
-    let mut told = Inspection::of(&at, &|label| gateway.keys().has(label));
+    let mut told = Inspection::of(at.stored_len, &at.envelope, &|label| Some(gateway.keys().has(label)));
+    told.bucket = Some(object.bucket.clone());
+    told.key = Some(object.key.clone());
+    told.version_id = at.version_id.clone();
+    told.etag = Some(String::from_utf8_lossy(at.etag.as_bytes()).trim_matches('"').to_owned());
     if told.kind != Kind::Sealed {
         return Ok(told);
+    }
+    if let (Found::Envelope(own), Some(facts)) = (&at.envelope, &mut told.envelope)
+        && facts.label_configured == Some(false)
+        && !own.flags().customer
+    {
+        // That there is a record which is not the version's own is the record's trouble, and not for here.
+        let record = match gateway.record_at(&at, own).await {
+            Err(error) if error.nature() == Nature::Damaged => None,
+            record => record?,
+        };
+        facts.rewrapped_label = record.map(|record| record.label().to_string());
     }
     match gateway.end_of(&at).await {
         Ok(end) => told.end = Some(EndFacts::of(&end)),
@@ -131,10 +156,38 @@ pub async fn inspect(
     Ok(told)
 }
 
+/// Looks at a file that holds what the store has of an object. `envelope` is the text of its metadata entry, or its rewrap record.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn inspect_file(path: &Path, envelope: &[u8]) -> io::Result<Inspection> {
+    let mut file = File::open(path)?;
+    let stored_len = file.seek(SeekFrom::End(0))?;
+    let envelope = match RewrapRecord::parse(envelope) {
+        Ok(record) => Ok(record.envelope),
+        Err(_) => Envelope::parse(String::from_utf8_lossy(envelope).trim()),
+    };
+    let envelope = envelope.map_or_else(Found::Malformed, Found::Envelope);
+    let mut told = Inspection::of(stored_len, &envelope, &|_| None);
+    told.file = Some(path.to_owned());
+    let (Some(plain_len), Found::Envelope(envelope)) = (SealedLen::new(stored_len).plain(), &envelope) else { return Ok(told) };
+    let mut last = [0; End::LEN as usize];
+    file.seek(SeekFrom::Start(stored_len - End::LEN))?;
+    file.read_exact(&mut last)?;
+    match End::parse(&last, plain_len, envelope.flags().layout()) {
+        Ok(end) => told.end = Some(EndFacts::of(&end)),
+        Err(error) => {
+            told.kind = Kind::Malformed;
+            told.problem = Some(error.to_string());
+        }
+    }
+    Ok(told)
+}
+
 impl Inspection {
-    fn of(at: &AtRest, has_label: &dyn Fn(&Label) -> bool) -> Self {
-        let plain_bytes = at.plain_len().map(|len| len.get());
-        let (kind, problem, envelope) = match &at.envelope {
+    fn of(stored_len: u64, envelope: &Found, has_label: &dyn Fn(&Label) -> Option<bool>) -> Self {
+        let plain_bytes = SealedLen::new(stored_len).plain().map(|len| len.get());
+        let (kind, problem, envelope) = match envelope {
             Found::Nothing => (Kind::Plaintext, None, None),
             Found::Malformed(error) => (Kind::Malformed, Some(format!("the envelope: {error}")), None),
             Found::Envelope(envelope) => {
@@ -148,15 +201,16 @@ impl Inspection {
         let plain_bytes = plain_bytes.filter(|_| kind == Kind::Sealed);
         Self {
             command: "inspect",
-            bucket: at.object.bucket.clone(),
-            key: at.object.key.clone(),
-            version_id: at.version_id.clone(),
+            bucket: None,
+            key: None,
+            version_id: None,
+            file: None,
             kind,
             problem,
-            etag: String::from_utf8_lossy(at.etag.as_bytes()).trim_matches('"').to_owned(),
-            stored_bytes: at.stored_len,
+            etag: None,
+            stored_bytes: stored_len,
             plain_bytes,
-            overhead_bytes: plain_bytes.map(|plain| at.stored_len - plain),
+            overhead_bytes: plain_bytes.map(|plain| stored_len - plain),
             envelope,
             end: None,
             footer: None,
@@ -165,7 +219,7 @@ impl Inspection {
 }
 
 impl EnvelopeFacts {
-    fn of(envelope: &Envelope, label_configured: bool) -> Self {
+    fn of(envelope: &Envelope, label_configured: Option<bool>) -> Self {
         let flags = envelope.flags();
         Self {
             version: Envelope::VERSION,
@@ -183,6 +237,7 @@ impl EnvelopeFacts {
             hashed_context: flags.hashed_context,
             label: envelope.label().to_string(),
             label_configured,
+            rewrapped_label: None,
             salt_prefix: HEXLOWER.encode(&envelope.salt()[..PREFIX]),
             commit_prefix: HEXLOWER.encode(&envelope.commit()[..PREFIX]),
             kms_blob_bytes: envelope.kms_blob().len(),
@@ -235,20 +290,29 @@ impl fmt::Display for Inspection {
             Kind::Plaintext => "plaintext: it has no envelope",
             Kind::Malformed => "malformed",
         };
-        writeln!(f, "s3://{}/{}", self.bucket, name(&self.key, self.version_id.as_deref()))?;
+        match (&self.file, &self.bucket, &self.key) {
+            (None, Some(bucket), Some(key)) => writeln!(f, "s3://{bucket}/{}", name(key, self.version_id.as_deref()))?,
+            (file, ..) => writeln!(f, "{}", name(&file.as_deref().unwrap_or(Path::new("-")).to_string_lossy(), None))?,
+        }
         writeln!(f, "  kind       {kind}{}", self.problem.as_deref().map_or(String::new(), |problem| format!(": {problem}")))?;
         write!(f, "  stored     {} bytes", self.stored_bytes)?;
         if let (Some(plain), Some(overhead)) = (self.plain_bytes, self.overhead_bytes) {
             write!(f, ", plaintext {plain}, overhead {overhead}")?;
         }
-        writeln!(f, "\n  etag       {}", self.etag)?;
+        writeln!(f)?;
+        if let Some(etag) = &self.etag {
+            writeln!(f, "  etag       {etag}")?;
+        }
         if let Some(envelope) = &self.envelope {
             let EnvelopeFacts { version, bytes, suite, layout, mode, label, kms_blob_bytes, .. } = envelope;
             let hashed = if envelope.hashed_context { ", hashed key names" } else { "" };
             let known = match (*mode, envelope.label_configured) {
-                ("customer", _) => " (the client's own key)",
-                (_, true) => "",
-                (_, false) => " (not in the configuration)",
+                ("customer", _) => " (the client's own key)".to_owned(),
+                (_, Some(true) | None) => String::new(),
+                (_, Some(false)) => match &envelope.rewrapped_label {
+                    Some(label) => format!(" (not in the configuration; a rewrap record has it under {label})"),
+                    None => " (not in the configuration)".to_owned(),
+                },
             };
             writeln!(f, "  envelope   version {version}, {bytes} bytes, {suite}, layout {layout}")?;
             writeln!(f, "  key        {label}{known}, mode {mode}{hashed}, wrapped key of {kms_blob_bytes} bytes")?;

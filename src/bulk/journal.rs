@@ -1,7 +1,7 @@
 //! What is done, written down while it is: a file that a run goes on from after it was stopped or killed.
 //!
 //! JSON lines. The first says whose journal it is; then one for each object that is done, with its outcome, or that failed and has to be
-//! tried again; and now and then a mark: everything up to that key is done. Lines reach the operating system one by one and the disk at
+//! tried again; where the work says so, one before it changes an object ([`Intents`]); and now and then a mark: everything up to that key is done. Lines reach the operating system one by one and the disk at
 //! marks. A last line without its end is what a death in the middle of a write leaves: it is cut off. There is no secret in it, but there
 //! are names, so it is its owner's alone.
 
@@ -49,6 +49,11 @@ enum Line<O> {
     Failed {
         entry: Entry,
     },
+    /// It may have been changed, or not.
+    Begun {
+        entry: Entry,
+        note: serde_json::Value,
+    },
     /// A value that the command wants to find again.
     Note(serde_json::Value),
     /// Everything up to this key.
@@ -79,9 +84,29 @@ pub struct Earlier {
     pub done: HashSet<Name>,
     /// To be tried again, wherever they are.
     pub failed: Vec<Entry>,
+    /// Begun and not done: what the work had noted before it went about to change them.
+    pub begun: Vec<(Entry, serde_json::Value)>,
     pub note: Option<serde_json::Value>,
     /// Objects that are done.
     pub count: u64,
+}
+
+/// Writes into the journal from within the work. The lines reach the operating system at once, and the disk with those of the run.
+#[derive(Debug, Default)]
+pub struct Intents(Option<File>);
+
+impl Intents {
+    /// The object is about to be changed. A later run finds the note if nothing else is written of the object.
+    ///
+    /// # Errors
+    /// A journal that cannot be written.
+    pub fn begin(&self, entry: &Entry, note: serde_json::Value) -> io::Result<()> {
+        let Some(mut file) = self.0.as_ref() else { return Ok(()) };
+        let mut text = serde_json::to_vec(&Line::<()>::Begun { entry: entry.clone(), note })?;
+        text.push(b'\n');
+        // In one piece, at the end of the file: other lines stay whole.
+        file.write_all(&text)
+    }
 }
 
 /// The journal of one run; or none, where nobody wants one.
@@ -158,8 +183,13 @@ impl Journal {
             }
             match line.map_err(|error| damaged(error.to_string()))? {
                 Line::Journal { .. } => return Err(damaged("a second beginning".to_owned())),
+                Line::Begun { entry, note } => {
+                    earlier.begun.retain(|(begun, _)| !is_same(begun, &entry));
+                    earlier.begun.push((entry, note));
+                }
                 Line::Done { entry, outcome } => {
                     earlier.failed.retain(|failed| !is_same(failed, &entry));
+                    earlier.begun.retain(|(begun, _)| !is_same(begun, &entry));
                     earlier.count += 1;
                     replay(&entry, outcome);
                     if earlier.mark.as_ref().is_none_or(|mark| entry.key > *mark) {
@@ -194,6 +224,13 @@ impl Journal {
             Err(TryLockError::WouldBlock) => Err(JournalError::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(JournalError::Io { path: path.to_owned(), source }),
         }
+    }
+
+    /// What the work writes with.
+    pub fn intents(&self) -> Result<Intents, JournalError> {
+        let Some((file, path)) = &self.kept else { return Ok(Intents::default()) };
+        let file = file.try_clone().map_err(|source| JournalError::Io { path: path.clone(), source })?;
+        Ok(Intents(Some(file)))
     }
 
     /// The object is done, with this outcome.
@@ -279,11 +316,15 @@ mod tests {
         journal.done(&entry("c", Some("v2")), &2).unwrap();
         journal.failed(&entry("b", None)).unwrap();
         journal.failed(&entry("aa", None)).unwrap();
+        let intents = journal.intents().unwrap();
+        for key in ["a", "c", "d"] {
+            intents.begin(&entry(key, Some("v1")), serde_json::json!(key)).unwrap();
+        }
         journal.mark("b").unwrap();
         journal.done(&entry("c", Some("v1")), &3).unwrap();
         journal.done(&entry("aa", None), &4).unwrap();
         assert!(matches!(resumed(&path), Err(JournalError::InUse(_))));
-        drop(journal);
+        drop((journal, intents));
         // What a death in the middle of a write leaves.
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, [&whole[..], b"{\"done\":{\"entry\":{\"key\":\"d"].concat()).unwrap();
@@ -293,6 +334,8 @@ mod tests {
         assert_eq!(words, [("a", 1), ("c", 2), ("c", 3), ("aa", 4)]);
         assert_eq!(earlier.mark.as_deref(), Some("b"));
         assert_eq!((earlier.failed, earlier.count, earlier.note), (vec![entry("b", None)], 4, Some(serde_json::json!(7))));
+        let begun: Vec<_> = earlier.begun.iter().map(|(entry, note)| (entry.key.as_str(), note.as_str().unwrap())).collect();
+        assert_eq!(begun, [("a", "a"), ("d", "d")]);
         let name = |version: &str| ("c".to_owned(), Some(version.to_owned()));
         assert_eq!(earlier.done, HashSet::from([name("v1"), name("v2")]));
         journal.mark("c").unwrap();

@@ -99,6 +99,30 @@ impl<D> Document<D> {
     }
 }
 
+/// What a command over many objects counts: the own part of its document.
+pub trait Tally: Serialize {
+    /// What becomes of an object.
+    type Outcome;
+    /// A line of the report file.
+    type Finding: Serialize;
+
+    /// Counts one outcome. Gives it as a finding where it is one.
+    fn add(&mut self, entry: &Entry, outcome: Self::Outcome) -> Option<Self::Finding>;
+
+    /// The last thing before the report: findings in the order of names, since that in which objects were done says nothing.
+    fn conclude(&mut self);
+
+    fn has_findings(&self) -> bool;
+
+    /// The lines for people, above those that every command has.
+    ///
+    /// # Errors
+    /// A closed output.
+    fn text(document: &Document<Self>, out: &mut impl io::Write) -> io::Result<()>
+    where
+        Self: Sized;
+}
+
 /// A key, and its version where there is one, on a line for people: a name cannot pretend to be another line.
 #[must_use]
 pub fn name(key: &str, version_id: Option<&str>) -> String {

@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::Entry;
-use super::report::{Document, name};
+use super::report::{Document, Tally, name};
 use super::run::Work;
 use crate::backend::{ObjectName, Versioning};
 use crate::ops::{Error, Gateway, Left, Nature, OldVersion, Reseal, Resealed, chain};
@@ -215,8 +215,16 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts one outcome. Gives it as a finding where it is one.
-    pub fn add(&mut self, entry: &Entry, outcome: Outcome) -> Option<Finding> {
+    fn old(&self, kinds: &[Old]) -> u64 {
+        kinds.iter().filter_map(|kind| self.old_versions.get(kind)).sum()
+    }
+}
+
+impl Tally for Counts {
+    type Outcome = Outcome;
+    type Finding = Finding;
+
+    fn add(&mut self, entry: &Entry, outcome: Outcome) -> Option<Finding> {
         if outcome.what != What::OldVersion {
             *self.objects.entry(outcome.what).or_default() += 1;
         }
@@ -233,60 +241,55 @@ impl Counts {
         Some(finding)
     }
 
-    /// The last thing before the report: findings in the order of names, whichever object was done first.
-    pub fn conclude(&mut self) {
+    fn conclude(&mut self) {
         self.first_findings.sort_by(|a, b| (&a.key, &a.version_id).cmp(&(&b.key, &b.version_id)));
     }
 
-    fn old(&self, kinds: &[Old]) -> u64 {
-        kinds.iter().filter_map(|kind| self.old_versions.get(kind)).sum()
+    fn has_findings(&self) -> bool {
+        self.findings > 0
     }
-}
 
-/// The report for people.
-///
-/// # Errors
-/// A closed output.
-pub fn print(document: &Document<Counts>, out: &mut impl io::Write) -> io::Result<()> {
-    let counts = &document.details;
-    let of = |what: What| counts.objects.get(&what).copied().unwrap_or(0);
-    let verb = if document.command == "encrypt" { "encrypted" } else { "re-encrypted" };
-    let (done, number) =
-        if counts.applied { (verb.to_owned(), of(What::Done)) } else { (format!("would be {verb}"), of(What::Would)) };
-    writeln!(out, "{}: {number} objects {done} ({} bytes of plaintext)", document.target, counts.bytes)?;
-    for (what, words) in
-        [(What::IsSealed, "sealed already"), (What::IsPlaintext, "plaintext, left alone"), (What::Gone, "gone meanwhile")]
-    {
-        if of(what) > 0 {
-            writeln!(out, "  {} {words}", of(what))?;
+    fn text(document: &Document<Self>, out: &mut impl io::Write) -> io::Result<()> {
+        let counts = &document.details;
+        let of = |what: What| counts.objects.get(&what).copied().unwrap_or(0);
+        let verb = if document.command == "encrypt" { "encrypted" } else { "re-encrypted" };
+        let (done, number) =
+            if counts.applied { (verb.to_owned(), of(What::Done)) } else { (format!("would be {verb}"), of(What::Would)) };
+        writeln!(out, "{}: {number} objects {done} ({} bytes of plaintext)", document.target, counts.bytes)?;
+        for (what, words) in
+            [(What::IsSealed, "sealed already"), (What::IsPlaintext, "plaintext, left alone"), (What::Gone, "gone meanwhile")]
+        {
+            if of(what) > 0 {
+                writeln!(out, "  {} {words}", of(what))?;
+            }
         }
+        for finding in &counts.first_findings {
+            let words = finding.outcome.finding().unwrap_or_default();
+            writeln!(out, "FINDING {}: {}", name(&finding.key, finding.version_id.as_deref()), words.escape_debug())?;
+        }
+        let left_out = counts.findings - counts.first_findings.len() as u64;
+        if left_out > 0 {
+            writeln!(out, "FINDING {left_out} more")?;
+        }
+        let deleted = counts.old(&[Old::PlaintextDeleted]);
+        if deleted > 0 {
+            writeln!(out, "{deleted} plaintext versions deleted; the sealed ones hold the same")?;
+        }
+        let remain = counts.old(&[Old::PlaintextKept, Old::PlaintextDiffers, Old::PlaintextLocked]);
+        if remain > 0 {
+            writeln!(
+                out,
+                "WARNING: {remain} PLAINTEXT VERSIONS REMAIN in the bucket, readable for everybody who may read versions of it"
+            )?;
+        }
+        if document.command == "reencrypt" && counts.old(&[Old::SealedKept]) > 0 {
+            writeln!(out, "WARNING: {} old versions remain, sealed under their old data keys", counts.old(&[Old::SealedKept]))?;
+        }
+        if !counts.applied {
+            writeln!(out, "nothing was written: --apply does it")?;
+        }
+        Ok(())
     }
-    for finding in &counts.first_findings {
-        let words = finding.outcome.finding().unwrap_or_default();
-        writeln!(out, "FINDING {}: {}", name(&finding.key, finding.version_id.as_deref()), words.escape_debug())?;
-    }
-    let left_out = counts.findings - counts.first_findings.len() as u64;
-    if left_out > 0 {
-        writeln!(out, "FINDING {left_out} more")?;
-    }
-    let deleted = counts.old(&[Old::PlaintextDeleted]);
-    if deleted > 0 {
-        writeln!(out, "{deleted} plaintext versions deleted; the sealed ones hold the same")?;
-    }
-    let remain = counts.old(&[Old::PlaintextKept, Old::PlaintextDiffers, Old::PlaintextLocked]);
-    if remain > 0 {
-        writeln!(
-            out,
-            "WARNING: {remain} PLAINTEXT VERSIONS REMAIN in the bucket, readable for everybody who may read versions of it"
-        )?;
-    }
-    if document.command == "reencrypt" && counts.old(&[Old::SealedKept]) > 0 {
-        writeln!(out, "WARNING: {} old versions remain, sealed under their old data keys", counts.old(&[Old::SealedKept]))?;
-    }
-    if !counts.applied {
-        writeln!(out, "nothing was written: --apply does it")?;
-    }
-    document.tail(out)
 }
 
 #[cfg(test)]
@@ -322,7 +325,8 @@ mod tests {
             details: counts,
         };
         let mut text = Vec::new();
-        print(&document, &mut text).unwrap();
+        Counts::text(&document, &mut text).unwrap();
+        document.tail(&mut text).unwrap();
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "s3://b/: 3 objects encrypted (21 bytes of plaintext)\n  \

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use super::report::SHOWN_MAX;
+use super::journal::Intents;
+
+use super::report::{Document, SHOWN_MAX, Tally};
 use super::verify::Class;
 use super::{Entry, Work};
 use crate::backend::{Error as StoreError, ObjectName, Versioning};
+use crate::format::Envelope;
 use crate::keys::Label;
-use crate::ops::at_rest::Found;
+use crate::ops::at_rest::{AtRest, Found};
 use crate::ops::{Error, Gateway, Nature, chain};
 
 /// How often an object is looked at again because it was written meanwhile.
@@ -26,9 +30,28 @@ pub struct Rewrap {
     /// Only objects under this one are moved.
     pub from: Option<Label>,
     pub versioning: Versioning,
+    /// Whether versions that stay get records, old ones and those that a move leaves.
+    pub records: bool,
     /// Otherwise nothing is changed.
     pub apply: bool,
-    begun: Mutex<HashMap<String, Label>>,
+    intents: Intents,
+    begun: Mutex<HashMap<String, Begun>>,
+}
+
+/// A move whose outcome nobody has heard of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Begun {
+    from: String,
+    /// In hex, of the object that was to be moved: what a move makes has it, too, and what anybody writes has another.
+    commit: String,
+    version_id: Option<String>,
+}
+
+impl Begun {
+    fn new(from: &Label, own: &Envelope, version_id: Option<&str>) -> Self {
+        let commit = HEXLOWER.encode(own.commit());
+        Self { from: from.to_string(), commit, version_id: version_id.map(str::to_owned) }
+    }
 }
 
 /// What became of an object, or a version of one.
@@ -39,6 +62,10 @@ pub enum Outcome {
     Stays { label: String },
     /// It was under the first and is, or in a dry run would be, under the second.
     Moved { from: String, to: String },
+    /// It needed the first and stays as it is, with a record under the second.
+    Recorded { from: String, to: String },
+    /// What a move left that an earlier run had begun; counted with the move.
+    Left,
     /// It should be moved and cannot.
     Stuck { label: Option<String>, class: Option<Class>, detail: String },
     /// The client's own key.
@@ -68,40 +95,85 @@ impl Rewrap {
         bucket: String,
         (from, to): (Option<Label>, Option<Label>),
         versioning: Versioning,
-        apply: bool,
+        (records, apply): (bool, bool),
     ) -> Self {
-        Self { gateway, bucket, to, from, versioning, apply, begun: Mutex::default() }
+        let (intents, begun) = (Intents::default(), Mutex::default());
+        Self { gateway, bucket, to, from, versioning, records, apply, intents, begun }
     }
 
-    fn begun(&self) -> MutexGuard<'_, HashMap<String, Label>> {
+    /// With a journal for what is about to be moved, and what an earlier run had begun.
+    #[must_use]
+    pub fn with_journal(mut self, intents: Intents, earlier: &[(Entry, serde_json::Value)]) -> Self {
+        let begun =
+            |(entry, note): &(Entry, serde_json::Value)| Some((entry.key.clone(), serde_json::from_value(note.clone()).ok()?));
+        self.intents = intents;
+        self.begun().extend(earlier.iter().filter_map(begun));
+        self
+    }
+
+    fn begun(&self) -> MutexGuard<'_, HashMap<String, Begun>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One look, and one attempt.
-    async fn attempt(&self, entry: &Entry) -> Result<Outcome, Error> {
+    /// One look, and one attempt. Beside the outcome the version that it is of, where the store names one.
+    async fn attempt(&self, entry: &Entry) -> Result<(Outcome, Option<String>), Error> {
         let object = ObjectName { bucket: self.bucket.clone(), key: entry.key.clone() };
         // What is current is looked at as it is now, which may be another version than the listing's.
         let version = entry.version_id.as_deref().filter(|_| !entry.is_latest);
         let at = self.gateway.at_rest(&object, version).await?;
-        let label = match &at.envelope {
-            Found::Nothing => return Ok(Outcome::Plaintext),
+        let own = match &at.envelope {
+            Found::Nothing => return Ok((Outcome::Plaintext, at.version_id)),
             Found::Malformed(error) => {
                 let detail = format!("the envelope: {error}");
-                return Ok(Outcome::Stuck { label: None, class: Some(Class::Damaged), detail });
+                return Ok((Outcome::Stuck { label: None, class: Some(Class::Damaged), detail }, at.version_id));
             }
-            Found::Envelope(envelope) if envelope.flags().customer => return Ok(Outcome::CustomerKey),
-            Found::Envelope(envelope) => envelope.label().clone(),
+            Found::Envelope(envelope) if envelope.flags().customer => return Ok((Outcome::CustomerKey, at.version_id)),
+            Found::Envelope(envelope) => envelope,
         };
-        let to = match &self.to {
-            Some(to) => to.clone(),
-            None => self.gateway.keys().label_for(&self.bucket, &entry.key)?,
+        let outcome = match entry.is_latest && !(self.records && at.has_place_of_its_own(self.versioning)) {
+            true => self.current(entry, &at, own).await?,
+            false => self.version(entry, &at, own).await?,
         };
-        let is_meant = self.from.as_ref().is_none_or(|from| *from == label);
-        if !entry.is_latest || label == to || !is_meant {
+        Ok((outcome, at.version_id))
+    }
+
+    /// The record of a version, where it is one that opens something.
+    async fn record(&self, at: &AtRest, own: &Envelope) -> Result<Option<Envelope>, Error> {
+        let keys = self.gateway.keys();
+        match self.gateway.record_at(at, own).await {
+            Ok(record) => Ok(record.filter(|record| keys.has(record.label()))),
+            // Another one can take its place.
+            Err(error) if error.nature() == Nature::Damaged && keys.has(own.label()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn wanted(&self, entry: &Entry) -> Result<Label, Error> {
+        match &self.to {
+            Some(to) => Ok(to.clone()),
+            None => Ok(self.gateway.keys().label_for(&self.bucket, &entry.key)?),
+        }
+    }
+
+    /// What is current moves to the wanted key.
+    async fn current(&self, entry: &Entry, at: &AtRest, own: &Envelope) -> Result<Outcome, Error> {
+        let record = match self.gateway.keys().has(own.label()) {
+            true => None,
+            // What was an old version, and is current since a delete marker was removed.
+            false => match self.record(at, own).await {
+                Err(error) => return stuck(own.label(), error),
+                Ok(record) => record,
+            },
+        };
+        let label = record.as_ref().map_or(own.label(), Envelope::label);
+        let to = self.wanted(entry)?;
+        let is_meant = self.from.as_ref().is_none_or(|from| from == label);
+        if *label == to || !is_meant {
             // Whose answer was lost may have been moved all the same.
-            let from = self.begun().remove(&entry.key).filter(|_| label == to);
-            return Ok(match from {
-                Some(from) => Outcome::Moved { from: from.to_string(), to: label.to_string() },
+            let commit = HEXLOWER.encode(own.commit());
+            let moved = self.begun().get(&entry.key).filter(|begun| *label == to && begun.commit == commit).cloned();
+            return Ok(match moved {
+                Some(Begun { from, .. }) => Outcome::Moved { from, to: label.to_string() },
                 None => Outcome::Stays { label: label.to_string() },
             });
         }
@@ -109,8 +181,11 @@ impl Rewrap {
         if !self.apply {
             return Ok(moved);
         }
-        self.begun().insert(entry.key.clone(), label.clone());
-        match self.gateway.rewrap_in_place(&at, &to, self.versioning).await {
+        let begun = Begun::new(label, own, at.version_id.as_deref());
+        let note = serde_json::to_value(&begun).map_err(|error| Error::Output(error.into()))?;
+        self.intents.begin(entry, note).map_err(|error| Error::Output(error.into()))?;
+        self.begun().insert(entry.key.clone(), begun);
+        match self.gateway.rewrap_in_place(at, &to, self.versioning, self.records).await {
             Ok(()) => {
                 self.begun().remove(&entry.key);
                 Ok(moved)
@@ -119,17 +194,74 @@ impl Rewrap {
             Err(error) if matches!(error.nature(), Nature::Passing | Nature::Changed | Nature::Gone) => Err(error),
             Err(error) => {
                 self.begun().remove(&entry.key);
-                let class = match error.nature() {
-                    Nature::Damaged => Some(Class::Damaged),
-                    Nature::Foreign => Some(Class::Foreign),
-                    Nature::Unreadable => Some(Class::Unreadable),
-                    _ if is_about_the_object(&error) => None,
-                    _ => return Err(error),
-                };
-                Ok(Outcome::Stuck { label: Some(label.to_string()), class, detail: chain(&error) })
+                stuck(label, error)
             }
         }
     }
+
+    /// What has to stay as it is gets a record under the wanted key.
+    async fn version(&self, entry: &Entry, at: &AtRest, own: &Envelope) -> Result<Outcome, Error> {
+        let looks = self.records || !self.gateway.keys().has(own.label());
+        let record = match looks {
+            true => match self.record(at, own).await {
+                Err(error) => return stuck(own.label(), error),
+                Ok(record) => record,
+            },
+            false => None,
+        };
+        let to = self.wanted(entry)?;
+        let label = match &record {
+            // Its own key opens it whatever the record says.
+            Some(record) if *own.label() != to => record.label(),
+            _ => own.label(),
+        };
+        let is_meant = self.from.as_ref().is_none_or(|from| from == label);
+        if !self.records || *label == to || !is_meant {
+            let is_left = |begun: &Begun| begun.version_id.is_some() && begun.version_id == at.version_id;
+            let left = !entry.is_latest && *label == to && self.begun().get(&entry.key).is_some_and(is_left);
+            return Ok(if left { Outcome::Left } else { Outcome::Stays { label: label.to_string() } });
+        }
+        let recorded = Outcome::Recorded { from: label.to_string(), to: to.to_string() };
+        if !self.apply {
+            return Ok(recorded);
+        }
+        match self.gateway.rewrap_version(at, record.as_ref(), &to).await {
+            Ok(()) => Ok(recorded),
+            Err(error) => stuck(label, error),
+        }
+    }
+
+    /// As often as somebody else writes in between.
+    async fn attempts(&self, entry: &Entry) -> Result<(Outcome, Option<String>), Error> {
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            match self.attempt(entry).await {
+                Err(error) if error.nature() == Nature::Gone => return Ok((Outcome::Gone, None)),
+                // Somebody wrote it: that write stays, and is what has to be moved now.
+                Err(error) if error.nature() == Nature::Changed => {
+                    self.begun().remove(&entry.key);
+                    if left == 0 {
+                        let detail = format!("it is written all the time: {}", chain(&error));
+                        return Ok((Outcome::Stuck { label: None, class: None, detail }, None));
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// An object that cannot be moved; the error itself where it is not the object's.
+fn stuck(label: &Label, error: Error) -> Result<Outcome, Error> {
+    let class = match error.nature() {
+        Nature::Damaged => Some(Class::Damaged),
+        Nature::Foreign => Some(Class::Foreign),
+        Nature::Unreadable => Some(Class::Unreadable),
+        _ if is_about_the_object(&error) => None,
+        _ => return Err(error),
+    };
+    Ok(Outcome::Stuck { label: Some(label.to_string()), class, detail: chain(&error) })
 }
 
 /// Whether only this object cannot be moved, in distinction to none.
@@ -147,22 +279,16 @@ impl Work for Rewrap {
     type Outcome = Outcome;
 
     async fn one(&self, entry: &Entry) -> Result<Outcome, Error> {
-        let mut left = ATTEMPTS;
-        loop {
-            left -= 1;
-            match self.attempt(entry).await {
-                Err(error) if error.nature() == Nature::Gone => return Ok(Outcome::Gone),
-                // Somebody wrote it: that write stays, and is what has to be moved now.
-                Err(error) if error.nature() == Nature::Changed => {
-                    self.begun().remove(&entry.key);
-                    if left == 0 {
-                        let detail = format!("it is written all the time: {}", chain(&error));
-                        return Ok(Outcome::Stuck { label: None, class: None, detail });
-                    }
-                }
-                outcome => return outcome,
-            }
+        let (outcome, seen) = self.attempts(entry).await?;
+        if !self.records || !entry.is_latest || entry.version_id.is_none() || entry.version_id == seen {
+            return Ok(outcome);
         }
+        // Somebody has written since it was listed: what was current then is an old version now.
+        let (old, _) = self.attempts(&Entry { is_latest: false, ..entry.clone() }).await?;
+        Ok(match (outcome, old) {
+            (Outcome::Stays { .. } | Outcome::Gone, old) | (_, old @ Outcome::Stuck { .. }) => old,
+            (outcome, _) => outcome,
+        })
     }
 }
 
@@ -203,6 +329,8 @@ pub struct Totals {
     /// Current objects, and old versions of them.
     pub objects: u64,
     pub moved: u64,
+    /// Versions that stay and have a record under the wanted key since, but for those that a move leaves.
+    pub recorded: u64,
     /// Under the wanted key already, or not under the one that is to be left; old versions among them.
     pub stayed: u64,
     pub stuck: u64,
@@ -216,17 +344,46 @@ pub struct Totals {
     pub findings: Vec<Stuck>,
     #[serde(skip)]
     keeps_versions: bool,
+    #[serde(skip)]
+    records: bool,
 }
 
 impl Totals {
     #[must_use]
-    pub fn new(applied: bool, to: Option<&Label>, versioning: Versioning) -> Self {
+    pub fn new((records, applied): (bool, bool), to: Option<&Label>, versioning: Versioning) -> Self {
         let keeps_versions = versioning == Versioning::Enabled;
-        Self { applied, to: to.map(ToString::to_string), keeps_versions, ..Self::default() }
+        Self { applied, to: to.map(ToString::to_string), keeps_versions, records, ..Self::default() }
     }
 
-    pub fn add(&mut self, entry: &Entry, outcome: &Outcome) {
+    /// The finding in an outcome.
+    fn stuck(entry: &Entry, outcome: &Outcome) -> Option<Stuck> {
+        let Outcome::Stuck { label, class, detail } = outcome else { return None };
+        let (key, version_id) = (entry.key.clone(), entry.version_id.clone());
+        let (label, detail) = (label.clone(), detail.clone());
+        Some(Stuck { key, version_id, stored_bytes: entry.stored_size, label, class: *class, detail })
+    }
+
+    /// What needs a key beside objects and versions, and which keys there are.
+    pub fn needs(&mut self, uploads: &BTreeMap<Label, u64>, is_configured: impl Fn(&str) -> bool) {
+        for (label, count) in uploads {
+            self.keys.entry(label.to_string()).or_default().uploads_under_way = *count;
+        }
+        for (label, need) in &mut self.keys {
+            need.configured = is_configured(label);
+            need.needed = need.after.objects + need.old_versions_after.objects + need.uploads_under_way > 0;
+        }
+    }
+}
+
+impl Tally for Totals {
+    type Outcome = Outcome;
+    type Finding = Stuck;
+
+    fn add(&mut self, entry: &Entry, outcome: Outcome) -> Option<Stuck> {
         let bytes = entry.stored_size;
+        if matches!(outcome, Outcome::Left) {
+            return None;
+        }
         self.objects += 1;
         let mut stays = |label: &str| {
             let need = self.keys.entry(label.to_owned()).or_default();
@@ -237,7 +394,7 @@ impl Totals {
             before.add(bytes);
             after.add(bytes);
         };
-        match outcome {
+        match &outcome {
             Outcome::Stays { label } => {
                 stays(label);
                 self.stayed += 1;
@@ -247,56 +404,58 @@ impl Totals {
                     stays(label);
                 }
                 self.stuck += 1;
-                self.findings.extend(Self::stuck(entry, outcome).filter(|_| self.findings.len() < SHOWN_MAX));
+                let stuck = Self::stuck(entry, &outcome);
+                self.findings.extend(stuck.clone().filter(|_| self.findings.len() < SHOWN_MAX));
+                return stuck;
             }
             Outcome::Moved { from, to } => {
-                let old = self.keys.entry(from.clone()).or_default();
-                old.before.add(bytes);
+                self.keys.entry(from.clone()).or_default().before.add(bytes);
                 if self.keeps_versions {
                     // What was current is an old version now.
-                    old.old_versions_after.add(bytes);
+                    let left = if self.records { to } else { from };
+                    self.keys.entry(left.clone()).or_default().old_versions_after.add(bytes);
                 }
                 self.keys.entry(to.clone()).or_default().after.add(bytes);
                 self.moved += 1;
             }
+            Outcome::Recorded { from, to } => {
+                let before = self.keys.entry(from.clone()).or_default();
+                if entry.is_latest { &mut before.before } else { &mut before.old_versions_before }.add(bytes);
+                let after = self.keys.entry(to.clone()).or_default();
+                if entry.is_latest { &mut after.after } else { &mut after.old_versions_after }.add(bytes);
+                self.recorded += 1;
+            }
             Outcome::CustomerKey => self.customer_key += 1,
             Outcome::Plaintext => self.plaintext += 1,
             Outcome::Gone => self.gone += 1,
+            Outcome::Left => {}
         }
+        None
     }
 
-    /// The finding in an outcome.
-    #[must_use]
-    pub fn stuck(entry: &Entry, outcome: &Outcome) -> Option<Stuck> {
-        let Outcome::Stuck { label, class, detail } = outcome else { return None };
-        let (key, version_id) = (entry.key.clone(), entry.version_id.clone());
-        let (label, detail) = (label.clone(), detail.clone());
-        Some(Stuck { key, version_id, stored_bytes: entry.stored_size, label, class: *class, detail })
-    }
-
-    /// The last word on every key, and findings in the order of names.
-    pub fn conclude(&mut self, uploads: &BTreeMap<Label, u64>, is_configured: impl Fn(&str) -> bool) {
+    fn conclude(&mut self) {
         self.findings.sort_by(|a, b| (&a.key, &a.version_id).cmp(&(&b.key, &b.version_id)));
-        for (label, count) in uploads {
-            self.keys.entry(label.to_string()).or_default().uploads_under_way = *count;
-        }
-        for (label, need) in &mut self.keys {
-            need.configured = is_configured(label);
-            need.needed = need.after.objects + need.old_versions_after.objects + need.uploads_under_way > 0;
-        }
     }
 
-    /// The lines for people.
-    pub fn text(&self, out: &mut impl io::Write) -> io::Result<()> {
-        for Stuck { key, version_id, detail, .. } in &self.findings {
+    fn has_findings(&self) -> bool {
+        self.stuck > 0
+    }
+
+    fn text(document: &Document<Self>, out: &mut impl io::Write) -> io::Result<()> {
+        let totals = &document.details;
+        for Stuck { key, version_id, detail, .. } in &totals.findings {
             writeln!(out, "NOT MOVED {}: {detail}", super::report::name(key, version_id.as_deref()))?;
         }
-        let (moved, after) = if self.applied { ("moved", "after") } else { ("would move", "would be") };
-        let Self { objects, moved: count, stayed, stuck, customer_key, plaintext, gone, to, .. } = self;
+        let (moved, after) = if totals.applied { ("moved", "after") } else { ("would move", "would be") };
+        let recorded = if totals.applied { "got a record" } else { "would get a record" };
+        let Self { objects, moved: count, stayed, stuck, customer_key, plaintext, gone, to, .. } = totals;
         let to = to.as_deref().unwrap_or("the keys of their rules");
         writeln!(out, "{objects} objects: {moved} {count} to {to}, {stayed} stay, {stuck} cannot be moved")?;
+        if totals.records {
+            writeln!(out, "old versions: {} {recorded}, those left by a move besides", totals.recorded)?;
+        }
         writeln!(out, "left out: {customer_key} with the client's own key, {plaintext} plaintext, {gone} removed meanwhile")?;
-        for (label, need) in &self.keys {
+        for (label, need) in &totals.keys {
             let unknown = if need.configured { "" } else { " (not in the configuration)" };
             let Need { before, after: then, old_versions_before: old, old_versions_after: old_then, .. } = need;
             writeln!(
@@ -318,11 +477,17 @@ impl Totals {
                 writeln!(
                     out,
                     "  {} below this target",
-                    if self.applied { "not needed any more" } else { "would not be needed any more" }
+                    if totals.applied { "not needed any more" } else { "would not be needed any more" }
                 )?;
             }
         }
-        if !self.applied {
+        if totals.records && totals.applied {
+            writeln!(
+                out,
+                "records open old versions where their own key is not in the configuration: take its section out before you disable it"
+            )?;
+        }
+        if !totals.applied {
             writeln!(out, "nothing was changed; --apply does it")?;
         }
         Ok(())
@@ -342,10 +507,10 @@ mod tests {
         let (old, new): (Label, Label) = ("old".parse().unwrap(), "new".parse().unwrap());
         let moved = Outcome::Moved { from: "old".into(), to: "new".into() };
         let needed = |versioning, more: &[(bool, Outcome)], uploads: &[(Label, u64)]| {
-            let mut totals = Totals::new(true, Some(&new), versioning);
-            totals.add(&entry(true), &moved);
-            more.iter().for_each(|(is_latest, outcome)| totals.add(&entry(*is_latest), outcome));
-            totals.conclude(&uploads.iter().cloned().collect(), |label| label == "new");
+            let mut totals = Totals::new((false, true), Some(&new), versioning);
+            totals.add(&entry(true), moved.clone());
+            more.iter().for_each(|(is_latest, outcome)| drop(totals.add(&entry(*is_latest), outcome.clone())));
+            totals.needs(&uploads.iter().cloned().collect(), |label| label == "new");
             assert!(totals.keys["new"].needed && totals.keys["new"].configured && !totals.keys["old"].configured);
             assert_eq!(totals.keys["new"].after.objects, 1);
             totals.keys["old"].needed
@@ -355,6 +520,15 @@ mod tests {
         // The move itself leaves an old version.
         assert!(needed(Versioning::Enabled, &[], &[]));
         assert!(needed(Versioning::Suspended, &[(false, Outcome::Stays { label: "old".into() })], &[]));
+        // But not with records.
+        let mut totals = Totals::new((true, true), Some(&new), Versioning::Enabled);
+        totals.add(&entry(true), moved.clone());
+        totals.add(&entry(false), Outcome::Recorded { from: "old".into(), to: "new".into() });
+        totals.needs(&BTreeMap::new(), |_| true);
+        let old_key = totals.keys["old"];
+        assert_eq!((old_key.before.objects, old_key.old_versions_before.objects, old_key.needed), (1, 1, false));
+        assert_eq!((totals.keys["new"].after.objects, totals.keys["new"].old_versions_after.objects), (1, 2));
+        assert_eq!((totals.moved, totals.recorded), (1, 1));
         let stuck = Outcome::Stuck { label: Some("old".into()), class: None, detail: String::new() };
         assert!(needed(Versioning::Never, &[(true, stuck)], &[]));
         assert!(needed(Versioning::Never, &[], &[(old.clone(), 1)]));

@@ -330,6 +330,7 @@ mod tests {
             mark: Some("b".to_owned()),
             done: HashSet::from([("d".to_owned(), Some("1".to_owned()))]),
             failed: vec![entry("a", "1"), entry("e", "1")],
+            begun: Vec::new(),
             note: None,
             count: 7,
         };

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::report::{SHOWN_MAX, name};
+use super::report::{Document, SHOWN_MAX, Tally, name};
 use super::{Entry, Work};
 use crate::backend::ObjectName;
 use crate::ops::verify::{Depth, Verified};
@@ -227,49 +227,63 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub fn add(&mut self, outcome: Outcome) {
+    fn found(&self) -> u64 {
+        self.damaged + self.foreign + self.plaintext + self.unreadable
+    }
+}
+
+impl Tally for Totals {
+    type Outcome = Outcome;
+    type Finding = Finding;
+
+    fn add(&mut self, _: &Entry, outcome: Outcome) -> Option<Finding> {
         self.objects += 1;
-        match outcome {
+        let finding = match outcome {
             Outcome::Good { plain_bytes } => {
                 self.good += 1;
                 self.plain_bytes += plain_bytes;
+                return None;
             }
-            Outcome::CustomerKey => self.customer_key += 1,
-            Outcome::Gone => self.gone += 1,
-            Outcome::Found(finding) => {
-                *match finding.class {
-                    Class::Damaged => &mut self.damaged,
-                    Class::Foreign => &mut self.foreign,
-                    Class::Plaintext => &mut self.plaintext,
-                    Class::Unreadable => &mut self.unreadable,
-                } += 1;
-                if self.findings.len() < SHOWN_MAX {
-                    self.findings.push(finding);
-                }
+            Outcome::CustomerKey => {
+                self.customer_key += 1;
+                return None;
             }
+            Outcome::Gone => {
+                self.gone += 1;
+                return None;
+            }
+            Outcome::Found(finding) => finding,
+        };
+        *match finding.class {
+            Class::Damaged => &mut self.damaged,
+            Class::Foreign => &mut self.foreign,
+            Class::Plaintext => &mut self.plaintext,
+            Class::Unreadable => &mut self.unreadable,
+        } += 1;
+        if self.findings.len() < SHOWN_MAX {
+            self.findings.push(finding.clone());
         }
+        Some(finding)
     }
 
-    #[must_use]
-    pub fn found(&self) -> u64 {
-        self.damaged + self.foreign + self.plaintext + self.unreadable
-    }
-
-    /// Brings findings into the order of names: that in which objects were done says nothing.
-    pub fn conclude(&mut self) {
+    fn conclude(&mut self) {
         self.findings.sort_by(|a, b| (&a.key, &a.version_id).cmp(&(&b.key, &b.version_id)));
     }
 
-    /// The lines for people.
-    pub fn text(&self, out: &mut impl io::Write) -> io::Result<()> {
-        for finding in &self.findings {
+    fn has_findings(&self) -> bool {
+        self.found() > 0
+    }
+
+    fn text(document: &Document<Self>, out: &mut impl io::Write) -> io::Result<()> {
+        let totals = &document.details;
+        for finding in &totals.findings {
             writeln!(out, "{finding}")?;
         }
-        let left_out = self.found() - self.findings.len() as u64;
+        let left_out = totals.found() - totals.findings.len() as u64;
         if left_out > 0 {
             writeln!(out, "{left_out} more findings; --report writes all of them into a file")?;
         }
-        let Self { objects, good, plain_bytes, damaged, foreign, plaintext, unreadable, customer_key, gone, .. } = self;
+        let Self { objects, good, plain_bytes, damaged, foreign, plaintext, unreadable, customer_key, gone, .. } = totals;
         writeln!(out, "{objects} objects: {good} good ({plain_bytes} bytes of plaintext)")?;
         writeln!(out, "findings: {damaged} damaged, {foreign} foreign, {plaintext} plaintext, {unreadable} unreadable")?;
         writeln!(out, "left out: {customer_key} with the client's own key, {gone} removed meanwhile")

@@ -11,6 +11,7 @@ use super::problem::{Origin, Problems};
 use super::secret::{FileError, Secret, check_private_file, open_file};
 use super::setting::{Setting, Shown};
 use super::source::FileText;
+use super::transit;
 use super::values::*;
 use super::{
     Admin, Backend, Client, Config, Credentials, DefaultRule, Key, KeyCache, KeySource, Listen, Log, Multipart, PrefixRule, Rule,
@@ -66,7 +67,7 @@ pub(super) fn count<const MIN: u64, const MAX: u64>(number: Whole<MIN, MAX>) -> 
 }
 
 /// The path that a setting names, if it names one.
-fn path(setting: &Setting<PathBuf>) -> Option<PathBuf> {
+pub(super) fn path(setting: &Setting<PathBuf>) -> Option<PathBuf> {
     setting.origin.as_ref().zip(setting.value.as_ref()).map(|(origin, path)| origin.resolve(path))
 }
 
@@ -87,7 +88,7 @@ pub(super) fn readable(path: &Path) -> Result<(), FileError> {
 }
 
 /// A secret that stands either in place or in a file; the inner `None` when neither is given.
-fn secret(
+pub(super) fn secret(
     inline: Setting<Secret>,
     in_file: &Setting<PathBuf>,
     check: fn(&str) -> Result<(), &'static str>,
@@ -254,18 +255,43 @@ fn keys(raw: Vec<raw::Key>, p: &mut Problems) -> (Option<Vec<Key>>, Distinct<Lab
 
 fn key(raw: raw::Key, p: &mut Problems) -> Option<Key> {
     let label = raw.label.need(p, "name the key");
-    let source = match raw.kind.need(p, "set it to \"kms\" or \"keyring\"")? {
+    let kind = raw.kind.need(p, "set it to \"kms\", \"keyring\" or \"transit\"")?;
+    let kms = match kind {
+        KeyKind::Kms => kms_key(&raw, p),
+        KeyKind::Keyring | KeyKind::Transit => {
+            refuse_kms_settings(&raw, kind, p);
+            None
+        }
+    };
+    let raw::Key { endpoint, ca_file, allow_plain_http, file: keyring, .. } = raw;
+    let transit = transit::Own {
+        key_name: raw.key_name,
+        mount: raw.mount,
+        namespace: raw.namespace,
+        token_file: raw.token_file,
+        token: raw.token,
+    };
+    let source = match kind {
         KeyKind::Kms => {
-            refuse_foreign(&raw.file, KeyKind::Kms, p);
-            KeySource::Kms(kms_key(raw, p)?)
+            refuse_foreign(&keyring, KeyKind::Kms, p);
+            transit.refuse(KeyKind::Kms, p);
+            KeySource::Kms(kms?)
         }
         KeyKind::Keyring => {
-            refuse_kms_settings(&raw, KeyKind::Keyring, p);
-            let keyring = raw.file;
+            refuse_foreign(&endpoint, KeyKind::Keyring, p);
+            refuse_foreign(&ca_file, KeyKind::Keyring, p);
+            refuse_foreign(&allow_plain_http, KeyKind::Keyring, p);
+            transit.refuse(KeyKind::Keyring, p);
             if keyring.origin.is_none() {
                 keyring.refuse(p, "this setting is missing", "set it to a file that `ciphergate keygen --out FILE` made");
             }
             KeySource::Keyring { file: file(&keyring, check_private_file, p)?? }
+        }
+        KeyKind::Transit => {
+            refuse_foreign(&keyring, KeyKind::Transit, p);
+            refuse_exposed(&endpoint, &allow_plain_http, p);
+            let ca_file = file(&ca_file, readable, p);
+            transit.source(endpoint, ca_file, p)?
         }
     };
     Some(Key { label: label?, source })

@@ -6,28 +6,25 @@ use super::values::{KeyArn, KeyKind, Region, Replica};
 use super::{KmsKey, KmsName, KmsRole, raw};
 
 /// The key; `None` exactly when a mistake has been reported.
-pub(super) fn kms_key(raw: raw::Key, p: &mut Problems) -> Option<KmsKey> {
+pub(super) fn kms_key(raw: &raw::Key, p: &mut Problems) -> Option<KmsKey> {
     refuse_exposed(&raw.endpoint, &raw.allow_plain_http, p);
-    let name = name(&raw, p);
-    let replicas = replicas(&raw, name.as_ref(), p);
-    let role = role(&raw, p);
+    let name = name(raw, p);
+    let replicas = replicas(raw, name.as_ref(), p);
+    let role = role(raw, p);
     let ca_file = file(&raw.ca_file, readable, p);
-    Some(KmsKey { name: name?, endpoint: raw.endpoint.value, ca_file: ca_file?, role: role?, replicas: replicas? })
+    Some(KmsKey { name: name?, endpoint: raw.endpoint.value.clone(), ca_file: ca_file?, role: role?, replicas: replicas? })
 }
 
-/// Refuses every setting that only a key in AWS KMS has.
+/// Refuses every setting that no other key than one in AWS KMS has.
 pub(super) fn refuse_kms_settings(raw: &raw::Key, kind: KeyKind, p: &mut Problems) {
     refuse_foreign(&raw.key_arn, kind, p);
     refuse_foreign(&raw.alias, kind, p);
     refuse_foreign(&raw.pinned_arn, kind, p);
     refuse_foreign(&raw.region, kind, p);
-    refuse_foreign(&raw.endpoint, kind, p);
     refuse_foreign(&raw.replicas, kind, p);
     refuse_foreign(&raw.assume_role_arn, kind, p);
     refuse_foreign(&raw.assume_role_external_id, kind, p);
     refuse_foreign(&raw.assume_role_session_name, kind, p);
-    refuse_foreign(&raw.ca_file, kind, p);
-    refuse_foreign(&raw.allow_plain_http, kind, p);
 }
 
 fn name(raw: &raw::Key, p: &mut Problems) -> Option<KmsName> {

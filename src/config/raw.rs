@@ -179,7 +179,8 @@ section! {
     Key {
         /// Name of the key in objects: 1 to 32 of a-z, 0-9 and -.
         label: Label, Required = r#""main""#;
-        /// "kms" for AWS KMS, "keyring" for a local file made by `ciphergate keygen`.
+        /// "kms" for AWS KMS, "keyring" for a local file made by `ciphergate keygen`, "transit" for the Transit engine of OpenBao or HashiCorp
+        /// Vault (docs/TRANSIT.md).
         kind: KeyKind, Required = r#""kms""#;
         /// kms: ARN of the key. Its region is the one that is called.
         key_arn: KeyArn, Optional = r#""arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab""#;
@@ -193,7 +194,7 @@ section! {
         /// kms: region that is called. A key ARN has its own; only of a multi-region key (key/mrk-...) another one can be named, which is its
         /// replica there. alias/NAME without it is looked up in the region of the AWS environment or profile, as the aws command does.
         region: Region, Optional = r#""eu-central-1""#;
-        /// kms: base address of the key service. Without it, AWS KMS.
+        /// kms: base address of the key service. Without it, AWS KMS. transit: address of the server; needed.
         endpoint: Endpoint, Optional = r#""https://kms.example.com""#;
         /// kms: further regions of a multi-region key, in the order in which they are tried while the first does not answer. Each is a region,
         /// or { region = "eu-west-1", endpoint = "https://kms.example.com" }, which it has to be where the key itself has an endpoint.
@@ -205,18 +206,30 @@ section! {
         assume_role_external_id: ExternalId, Optional = r#""example-id""#;
         /// kms: what the session of the role is called in audit logs.
         assume_role_session_name: SessionName, Default = r#""ciphergate""#;
-        /// kms: certificates in PEM of private authorities, besides those of the system.
+        /// kms, transit: certificates in PEM of private authorities, besides those of the system.
         ca_file: PathBuf, Optional = r#""tls/kms-ca.pem""#;
-        /// kms: whether the endpoint may be plain HTTP on another machine. Whoever can watch that network can then read every object: for
-        /// tests only.
+        /// kms, transit: whether the endpoint may be plain HTTP on another machine. Whoever can watch that network can then read every object:
+        /// for tests only.
         allow_plain_http: bool, Default = "false";
         /// keyring: the file. Only its owner may be able to read it.
         file: PathBuf, Instead = r#""keyring""#;
+        /// transit: name of the key in the engine. It has to be a derived one.
+        key_name: TransitKeyName, Instead = r#""ciphergate""#;
+        /// transit: path that the engine is mounted at. Without it, "transit".
+        mount: MountPath, Instead = r#""transit""#;
+        /// transit: namespace of the engine, where there are namespaces.
+        namespace: MountPath, Instead = r#""team-a""#;
+        /// transit: file with the token and nothing else. Only its owner may be able to read it. It is read again when the server refuses the
+        /// token, so an agent may renew it.
+        token_file: PathBuf, Instead = r#""/run/ciphergate/bao.token""#;
+        /// transit: the same in place, when only its owner can read this file.
+        token: Secret, Instead = r#""...""#;
     }
 }
 
 section! {
-    /// Limits on calls to key services (keys of kind "kms"), for each key and each instance: docs/KEYS.md, "When the key service fails".
+    /// Limits on calls to key services (keys of kind "kms" and "transit"), for each key and each instance: docs/KEYS.md, "When the key
+    /// service fails".
     Kms {
         /// How long connecting may take, in seconds.
         connect_timeout_secs: Whole<1, 60>, Default = "3";

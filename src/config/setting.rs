@@ -50,6 +50,8 @@ impl Value for ExternalId {
 }
 impl Value for Vec<Replica> {}
 impl Value for Endpoint {}
+impl Value for MountPath {}
+impl Value for TransitKeyName {}
 impl Value for Vec<Domain> {}
 impl<const MIN: u64, const MAX: u64> Value for Whole<MIN, MAX> {}
 impl Value for Secret {

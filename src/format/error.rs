@@ -51,6 +51,9 @@ pub enum Error {
     /// A receipt or an upload record is malformed.
     #[error("{0} is malformed")]
     Upload(&'static str),
+    /// A rewrap record is not the one that the version could have.
+    #[error("the rewrap record of the version: {0}")]
+    Rewrapped(&'static str),
     /// A tag, a MAC or the commitment does not verify.
     #[error(transparent)]
     Crypto(#[from] crypto::Error),

@@ -167,24 +167,33 @@ pub struct UploadName {
 
 impl UploadName {
     fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(6 + self.bucket.len() + self.key.len() + self.upload_id.len());
-        for (field, what) in
-            [(&self.bucket, "the bucket name"), (&self.key, "the object key"), (&self.upload_id, "the upload id")]
-        {
-            let len = u16::try_from(field.len()).map_err(|_| Error::TooLong(what))?;
-            bytes.extend_from_slice(&len.to_be_bytes());
-            bytes.extend_from_slice(field.as_bytes());
-        }
-        Ok(bytes)
+        name_to_bytes([(&self.bucket, "the bucket name"), (&self.key, "the object key"), (&self.upload_id, "the upload id")])
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let mut field = || {
-            let len = usize::from(reader.u16()?);
-            std::str::from_utf8(reader.take(len)?).ok().map(str::to_owned)
-        };
-        Some(Self { bucket: field()?, key: field()?, upload_id: field()? })
+        let [bucket, key, upload_id] = read_name(reader)?;
+        Some(Self { bucket, key, upload_id })
     }
+}
+
+/// Fields with their lengths before them, and what each is. Errors: [`Error::TooLong`] for one beyond 65,535 bytes.
+pub(super) fn name_to_bytes(fields: [(&str, &'static str); 3]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(fields.iter().map(|(field, _)| 2 + field.len()).sum());
+    for (field, what) in fields {
+        let len = u16::try_from(field.len()).map_err(|_| Error::TooLong(what))?;
+        bytes.extend_from_slice(&len.to_be_bytes());
+        bytes.extend_from_slice(field.as_bytes());
+    }
+    Ok(bytes)
+}
+
+/// Reads what [`name_to_bytes`] wrote.
+pub(super) fn read_name(reader: &mut Reader<'_>) -> Option<[String; 3]> {
+    let mut field = || {
+        let len = usize::from(reader.u16()?);
+        std::str::from_utf8(reader.take(len)?).ok().map(str::to_owned)
+    };
+    Some([field()?, field()?, field()?])
 }
 
 /// The base name u of everything an upload keeps in the state store: hex(SHA-256(U)).

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
-use super::object::{Stored, Unsealed};
+use super::object::{Stored, Unsealed, version_of};
 use super::{Error, Gateway, StatePlace};
-use crate::backend::{ByteRange, ObjectName, S3Backend, Select};
+use crate::backend::{ByteRange, ObjectName, S3Backend, Select, Versioning};
 use crate::format::{self, End, Envelope, Footer, PlainLen, SealedLen};
 use crate::keys::Keys;
 
@@ -35,8 +35,7 @@ pub enum Found {
 impl AtRest {
     fn read(object: ObjectName, asked: Option<String>, headers: HeaderMap) -> Result<Self, Error> {
         let Unsealed { len, etag } = Unsealed::read(&headers)?;
-        let named = headers.get(HeaderName::from_static("x-amz-version-id")).and_then(|id| id.to_str().ok());
-        let version_id = asked.or_else(|| named.map(str::to_owned));
+        let version_id = asked.or_else(|| version_of(&headers));
         let envelope = match headers.get(format::HEADER).map(|value| value.to_str()) {
             None => Found::Nothing,
             Some(Ok(text)) => Envelope::parse(text).map_or_else(Found::Malformed, Found::Envelope),
@@ -49,6 +48,12 @@ impl AtRest {
     #[must_use]
     pub fn plain_len(&self) -> Option<PlainLen> {
         SealedLen::new(self.stored_len).plain()
+    }
+
+    /// Whether it is a version that the bucket kept once and does no longer: a copy onto itself would take the place of the version `null`.
+    #[must_use]
+    pub fn has_place_of_its_own(&self, versioning: Versioning) -> bool {
+        versioning == Versioning::Suspended && self.version_id.as_deref().is_some_and(|version| version != "null")
     }
 
     /// The object as what reads it sees it.
@@ -87,6 +92,14 @@ impl Gateway {
         &self.multipart.place
     }
 
+    /// The envelope in the rewrap record of a version, if it has one; whether or not it is needed to read the version.
+    ///
+    /// # Errors
+    /// `Integrity` for a record that is not the version's; the store's.
+    pub async fn record_at(&self, at: &AtRest, own: &Envelope) -> Result<Option<Envelope>, Error> {
+        self.record_of(&at.object, at.version_id.as_deref(), own).await
+    }
+
     /// Looks at an object, with one request, and judges nothing.
     ///
     /// # Errors
@@ -118,7 +131,7 @@ impl Gateway {
     /// As a read's.
     pub async fn footer_of(&self, at: &AtRest) -> Result<Arc<Footer>, Error> {
         let stored = at.stored()?;
-        let keys = self.keys.open_with(stored.at(&at.object, None)).await?;
+        let keys = self.unlock(&at.object, &stored, None).await?;
         self.footer(&at.object, at.version_id.clone(), HeaderMap::new(), &stored, &keys).await
     }
 }

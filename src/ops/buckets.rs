@@ -34,14 +34,15 @@ impl Gateway {
         Ok(S3Response::with_headers(output, headers::for_client(page.headers)))
     }
 
-    /// A bucket that holds nothing but the state of ended uploads is empty for its owner.
+    /// A bucket that holds nothing but the state of ended uploads, and records of versions that are gone, is empty for its owner.
     pub(super) async fn remove_bucket(&self, req: S3Request<DeleteBucketInput>) -> Result<S3Response<DeleteBucketOutput>, Error> {
         let bucket = req.input.bucket;
         let sent = headers::guards(&req.headers, &req.extensions);
         let mut removed = self.backend.delete_bucket(&bucket, sent.clone()).await;
         let not_empty = matches!(&removed, Err(backend::Error::Refused(refusal)) if refusal.code == "BucketNotEmpty");
         if not_empty && self.multipart.place.prefix().is_some() && self.seems_empty(&bucket).await? {
-            let what = Sweep { older_than: std::time::Duration::ZERO, dry_run: false, buckets: Some(vec![bucket.clone()]) };
+            let buckets = Some(vec![bucket.clone()]);
+            let what = Sweep { older_than: std::time::Duration::ZERO, dry_run: false, buckets, rewrapped: true };
             let report = janitor::sweep(&self.backend, &self.multipart.place, &what).await?;
             if !report.removed.is_empty() {
                 removed = self.backend.delete_bucket(&bucket, sent).await;

@@ -119,7 +119,7 @@ impl Job<'_> {
         };
         let mut checksum = Checksum::new();
         if let Some(algorithm) = self.algorithm {
-            let keys = self.gateway.keys.open_with(stored.at(&source.at.object, self.opener.as_ref())).await?;
+            let keys = self.gateway.unlock(&source.at.object, stored, self.opener.as_ref()).await?;
             let footer =
                 self.gateway.footer(&source.at.object, source.at.version_id.clone(), guards.clone(), stored, &keys).await?;
             checksum = shown_checksum(&footer);
@@ -129,8 +129,9 @@ impl Job<'_> {
                 return self.seal_anew(source, guards, onto_itself, Some(algorithm), stored.plain_len.get()).await;
             }
         }
-        let from = stored.at(&source.at.object, self.opener.as_ref());
+        let wrap = self.gateway.wrap_of(&source.at.object, stored).await?;
         let target = &self.target;
+        let from = wrap.at(self.opener.as_ref());
         let envelope = self.gateway.keys.rewrap(from, &self.wanted.choice, &target.bucket, &target.key).await?;
         let mut sent = self.headers(source, &envelope, onto_itself)?;
         let sealed_len = stored.sealed_len.get();

@@ -193,7 +193,7 @@ impl Read<'_> {
 
     pub(super) async fn open(&self, headers: HeaderMap, mut body: Option<Body>, stored: &Stored) -> Result<Opened, Error> {
         let span = if body.is_some() { sent_span(&headers) } else { None };
-        let keys = Arc::new(self.gateway.keys.open_with(stored.at(&self.object, self.own)).await?);
+        let keys = Arc::new(self.gateway.unlock(&self.object, stored, self.own).await?);
         let mut range = self.wanted(&headers).within(stored.plain_len)?;
         let mut shown = headers::for_client_object(headers);
         self.gateway.announce(&mut shown, &stored.envelope, self.own.map(Opener::md5));

@@ -38,7 +38,7 @@ impl Gateway {
                 let footer_wanted = (part.is_some() && is_multipart) || (checksum_wanted && wanted == Wanted::Whole);
                 // The client's own key is demanded to look at an object, too; other keys are not needed for that.
                 let keys = match footer_wanted || stored.envelope.flags().customer || own.is_some() {
-                    true => Some(self.keys.open_with(stored.at(&object, own.as_ref())).await?),
+                    true => Some(self.unlock(&object, stored, own.as_ref()).await?),
                     false => None,
                 };
                 if let Some(keys) = keys.filter(|_| footer_wanted) {

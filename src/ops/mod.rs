@@ -33,6 +33,7 @@ pub mod recover;
 mod release;
 mod reseal;
 mod rewrap;
+mod rewrapped;
 mod state;
 pub mod verify;
 mod visible;

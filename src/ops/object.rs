@@ -5,10 +5,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::Error;
 use super::aws_client::AwsStored;
-use super::protection::Opener;
-use crate::backend::ObjectName;
 use crate::format::{self, Envelope, PlainLen, SealedLen};
-use crate::keys;
 
 /// A stored object as its headers show it: the envelope is well formed and the length is one that the format can have.
 pub struct Stored {
@@ -17,6 +14,8 @@ pub struct Stored {
     pub plain_len: PlainLen,
     /// The store's own ETag, quotes included: what follow-up requests are bound to.
     pub etag: HeaderValue,
+    /// As the store names it, where it does.
+    pub version_id: Option<String>,
 }
 
 impl Stored {
@@ -32,13 +31,7 @@ impl Stored {
             SealedLen::new(total_len(headers).ok_or(Error::Internal("the store did not say how long the object is"))?);
         let plain_len = sealed_len.plain().ok_or_else(|| Error::Integrity("no sealed object has this length".into()))?;
         let etag = headers.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
-        Ok(Self { envelope, sealed_len, plain_len, etag })
-    }
-
-    /// What is needed to ask for its keys, at the place where it was found.
-    pub fn at<'a>(&'a self, object: &'a ObjectName, own: Option<&'a Opener>) -> keys::Stored<'a> {
-        let customer = own.map(|own| &own.key);
-        keys::Stored { bucket: &object.bucket, key: &object.key, envelope: &self.envelope, customer }
+        Ok(Self { envelope, sealed_len, plain_len, etag, version_id: version_of(headers) })
     }
 }
 
@@ -68,6 +61,11 @@ pub enum Found {
     Plain(Unsealed),
     /// Only in a bucket whose rule reads such objects.
     AwsClient(AwsStored),
+}
+
+/// The version that an answer is about, where the store names one.
+pub(super) fn version_of(headers: &HeaderMap) -> Option<String> {
+    headers.get("x-amz-version-id").and_then(|id| id.to_str().ok()).map(str::to_owned)
 }
 
 /// The whole object's length: the total of a Content-Range, otherwise the Content-Length.

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::check::{checksum_headers, is_known_checksum};
 use super::headers::is_stored_content;
-use super::object::Found;
-use super::reseal::{broken, is_archived, matching, select, version_of};
+use super::object::{Found, version_of};
+use super::reseal::{broken, is_archived, matching, select};
 use super::{Error, Gateway};
 use crate::backend::{Body, CopySource, ObjectName};
 use crate::format::{ChecksumAlgorithm, ChecksumKind, ObjectChecksum};
@@ -83,7 +83,7 @@ impl Gateway {
         let (len, crc64) = match &found {
             Found::Sealed(stored) if stored.envelope.flags().customer => return Ok(Err(Stays::CustomerKey)),
             Found::Sealed(stored) => {
-                let keys = self.keys.open_with(stored.at(object, None)).await?;
+                let keys = self.unlock(object, stored, None).await?;
                 let footer = self.footer(object, at.version_id.clone(), matching(&etag), stored, &keys).await?;
                 let own = footer.checksum.filter(|checksum| checksum.kind() == ChecksumKind::FullObject);
                 let recorded = |crc: u64| ObjectChecksum::full_object(ChecksumAlgorithm::Crc64Nvme, &crc.to_be_bytes());

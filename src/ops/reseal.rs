@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::check::{BodyCheck, checksum_headers};
 use super::headers::copy::{self, Stored as MetadataFrom};
 use super::multipart::{LARGE_PLAIN_MAX, Large};
-use super::object::{Stored, Unsealed};
+use super::object::{Stored, Unsealed, version_of};
 use super::rewrap::carried;
 use super::{Error, Gateway, Nature};
 use crate::backend::{self, CopySource, ObjectName, PutObject, Select, Versioning};
@@ -25,7 +25,6 @@ const ATTEMPTS: usize = 4;
 /// How often what was written is read back at most while the store does not answer, and the first pause; each further one is twice as long.
 const READ_BACKS: u32 = 6;
 const READ_BACK_PAUSE: Duration = Duration::from_millis(250);
-const VERSION_ID: &str = "x-amz-version-id";
 type Plain = futures::stream::BoxStream<'static, Result<bytes::Bytes, BoxError>>;
 
 /// What is sealed anew.
@@ -281,7 +280,7 @@ impl Gateway {
 
     /// What the footer of a sealed object records, as a client would declare it.
     async fn checksum_of_sealed(&self, before: &Before, stored: &Stored) -> Result<HeaderMap, Error> {
-        let keys = self.keys.open_with(stored.at(&before.at.object, None)).await?;
+        let keys = self.unlock(&before.at.object, stored, None).await?;
         let (at, guards) = (&before.at, HeaderMap::new());
         let footer = self.footer(&at.object, at.version_id.clone(), guards, stored, &keys).await?;
         let mut declared = HeaderMap::new();
@@ -374,10 +373,6 @@ pub(super) fn select(object: &ObjectName, version_id: Option<String>) -> Select 
 
 pub(super) fn matching(etag: &HeaderValue) -> HeaderMap {
     [(IF_MATCH, etag.clone())].into_iter().collect()
-}
-
-pub(super) fn version_of(headers: &HeaderMap) -> Option<String> {
-    headers.get(VERSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned)
 }
 
 fn is_gone(refusal: &backend::Refusal) -> bool {

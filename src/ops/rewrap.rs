@@ -1,6 +1,8 @@
 //! Moves an object to another key where it lies (FORMAT section 13): its data key is unwrapped and wrapped again, and the store copies the
 //! sealed bytes onto themselves. Nothing of the body passes here.
 //!
+//! A version that is not the current one gets a record in place of a copy, which would be another version (FORMAT section 16).
+//!
 //! Whatever a copy onto itself would lose is carried over by name, and the copy is bound to exactly the object that was looked at: a write
 //! that comes between wins.
 
@@ -13,7 +15,8 @@ use super::headers::copy::{self, Stored as MetadataFrom};
 use super::large_copy::LargeCopy;
 use super::{Error, Gateway};
 use crate::backend::{self, CopyObject, CopySource, Versioning};
-use crate::keys::{Choice, Label};
+use crate::format::Envelope;
+use crate::keys::{self, Choice, Label};
 
 /// What HEAD shows and a copy onto itself forgets, apart from content headers and metadata.
 const CARRIED: [&str; 2] = ["x-amz-storage-class", "x-amz-website-redirect-location"];
@@ -23,13 +26,14 @@ const LEGAL_HOLD: HeaderName = HeaderName::from_static("x-amz-object-lock-legal-
 
 impl Gateway {
     /// Wraps the data key of an object anew under another key and stores the envelope. `at` is the current object, as it was looked at a
-    /// moment ago; `versioning` is its bucket's.
+    /// moment ago; `versioning` is its bucket's. `with_record`: where the bucket keeps the version that was current, that gets a record, before
+    /// it becomes an old one.
     ///
     /// # Errors
     /// Whatever keeps the data key from being unwrapped or wrapped; the store's refusals, 412 when the object is another one by now; what
     /// cannot be carried over.
-    pub async fn rewrap_in_place(&self, at: &AtRest, to: &Label, versioning: Versioning) -> Result<(), Error> {
-        if versioning == Versioning::Suspended && at.version_id.as_deref().is_some_and(|version| version != "null") {
+    pub async fn rewrap_in_place(&self, at: &AtRest, to: &Label, versioning: Versioning, with_record: bool) -> Result<(), Error> {
+        if at.has_place_of_its_own(versioning) {
             return Err(Error::Coded {
                 code: "InvalidBucketState",
                 status: 409,
@@ -39,7 +43,11 @@ impl Gateway {
         let stored = at.stored()?;
         let choice = Choice::Key { label: Some(to.clone()), per_object: false };
         let object = &at.object;
-        let envelope = self.keys.rewrap(stored.at(object, None), &choice, &object.bucket, &object.key).await?;
+        let wrap = self.wrap_of(object, &stored).await?;
+        let envelope = self.keys.rewrap(wrap.at(None), &choice, &object.bucket, &object.key).await?;
+        if with_record && versioning == Versioning::Enabled {
+            self.keep_record(object, at.version_id.as_deref(), envelope.clone()).await?;
+        }
         let source = CopySource { object: object.clone(), version_id: at.version_id.clone() };
         let mut carried = carried(&at.headers);
         carried.extend(self.acl_of(&source).await?);
@@ -70,6 +78,21 @@ impl Gateway {
         };
         self.copy_in_parts(large).await?;
         Ok(())
+    }
+
+    /// Wraps the data key of a version anew under another key and keeps the envelope as its record; the version stays as it is. `record` is
+    /// the one that it has already, if that can be read: the key of the version's own envelope may be disabled.
+    ///
+    /// # Errors
+    /// Whatever keeps the data key from being unwrapped or wrapped; the store's.
+    pub async fn rewrap_version(&self, at: &AtRest, record: Option<&Envelope>, to: &Label) -> Result<(), Error> {
+        let stored = at.stored()?;
+        let (object, version_id) = (&at.object, at.version_id.as_deref());
+        let choice = Choice::Key { label: Some(to.clone()), per_object: false };
+        let envelope = record.unwrap_or(&stored.envelope);
+        let from = keys::Stored { bucket: &object.bucket, key: &object.key, envelope, customer: None };
+        let envelope = self.keys.rewrap(from, &choice, &object.bucket, &object.key).await?;
+        self.keep_record(object, version_id, envelope).await
     }
 
     /// The access control list of an object as headers; nothing where it only says that the owner may do everything, or cannot be read.

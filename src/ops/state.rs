@@ -1,8 +1,13 @@
-//! Where unfinished multipart uploads keep what the store cannot keep for them: the state store (FORMAT section 11).
+//! Where the gateway keeps what the store cannot keep for it: the state store, for unfinished multipart uploads (FORMAT section 11) and for
+//! versions whose key is to go (section 16).
 //!
 //! It is a bucket of its own, or a reserved prefix in the object's bucket. Clients see neither: whatever names one is refused.
 
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+
 use super::Error;
+use crate::backend::{Body, Error as StoreError};
 
 /// The place of the state store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +63,22 @@ impl StatePlace {
             Self::Prefix(prefix) => (bucket, prefix),
         }
     }
+}
+
+/// A record, whole, if it is no longer than any can be.
+///
+/// # Errors
+/// `Integrity` for a longer one; a body that broke off.
+pub(super) async fn read_whole(body: Body, max: usize) -> Result<Bytes, Error> {
+    let pieces = body.map_err(|cause| Error::Backend(StoreError::Unreachable(cause)));
+    let whole = pieces.try_fold(BytesMut::new(), |mut whole, piece| async move {
+        if whole.len() + piece.len() > max {
+            return Err(Error::Integrity("a record is too long".into()));
+        }
+        whole.extend_from_slice(&piece);
+        Ok(whole)
+    });
+    Ok(whole.await?.freeze())
 }
 
 #[cfg(test)]

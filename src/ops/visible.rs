@@ -72,7 +72,7 @@ impl Gateway {
     }
 }
 
-/// A name behind everything in the state store, whose names begin with hexadecimal digits.
+/// A name behind everything in the state store, whose names begin with hexadecimal digits or `v`.
 fn behind(prefix: &str) -> String {
     format!("{prefix}~")
 }

@@ -21,7 +21,9 @@ pub use end::{SpooledPart, seal_end};
 pub use error::{BoxError, Error};
 pub use open::{OpenedBody, open_object};
 pub use salvage::PartChunks;
-pub use seal::{FooterFacts, PlainCheck, SealOutcome, SealedBody, empty_marker, seal_object, seal_part, seal_record};
+pub use seal::{
+    FooterFacts, PlainCheck, SealOutcome, SealedBody, empty_marker, rewrap_record, seal_object, seal_part, seal_record,
+};
 
 /// Result of this room.
 pub type Result<T> = std::result::Result<T, Error>;

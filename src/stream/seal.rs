@@ -11,7 +11,7 @@ use super::end::Ending;
 use super::{BoxError, Error, PIECES_PER_POLL, Result, Source};
 use crate::crypto::{ChunkKey, ObjectKeys};
 use crate::format::layout::{CHUNK, TAG, chunk_count, chunked_len, part_sealed_len};
-use crate::format::{Footer, ObjectChecksum, PartHeader, PlainLen, SealedLen, UploadRecord};
+use crate::format::{Footer, ObjectChecksum, PartHeader, PlainLen, RewrapRecord, SealedLen, UploadRecord};
 
 /// An end up to this long leaves in one piece with the last chunk, so that a small object is one write.
 const JOINED_END_MAX: u64 = 65_536;
@@ -62,6 +62,14 @@ pub fn seal_part(
 /// The record of an upload, to be kept in the state store. Errors: [`Error::Format`] for a name that is too long.
 pub fn seal_record(record: &UploadRecord, keys: &ObjectKeys) -> Result<SealedBody> {
     let bytes = record.seal(keys)?;
+    let sealed_len = SealedLen::new(bytes.len() as u64);
+    Ok(SealedBody::of(Kind::Whole(bytes.into()), sealed_len, SealOutcome::running()))
+}
+
+/// A rewrap record, to be kept in the state store: there is nothing in it but a wrapped key and names. Errors: [`Error::Format`] for a name
+/// that is too long.
+pub fn rewrap_record(record: &RewrapRecord) -> Result<SealedBody> {
+    let bytes = record.to_bytes()?;
     let sealed_len = SealedLen::new(bytes.len() as u64);
     Ok(SealedBody::of(Kind::Whole(bytes.into()), sealed_len, SealOutcome::running()))
 }

@@ -1,5 +1,7 @@
 """docs/KEY_ROTATION.md, step by step: the page's own commands in one shell, and everything readable between any two of them."""
 
+import base64
+import hashlib
 import os
 import re
 import shlex
@@ -16,7 +18,8 @@ from kit.data import payload
 from kit.site import KEY_ARN, LOCALSTACK, REGION, binary, direct, localstack
 
 PAGE = Path(__file__).parents[2] / "docs" / "KEY_ROTATION.md"
-STEPS = 9
+CG1 = Path(__file__).parents[2] / "tools" / "cg1.py"
+STEPS = 10
 
 pytestmark = pytest.mark.skipif(direct(), reason="only the gateway has keys to rotate")
 
@@ -126,7 +129,7 @@ def test_the_runbook_moves_everything_and_nothing_needs_the_old_key(sites, tmp_p
         "PATH": f"{tools}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "CONFIG": str(config),
-        "BUCKETS": "rotation-own rotation-shared",
+        "BUCKETS": "rotation-own rotation-shared rotation-versions",
         "RESTART": str(start_script(tmp_path, config, log)),
         "ADMIN": site.admin.removeprefix("http://"),
         "AWS_ACCESS_KEY_ID": LOCALSTACK[0],
@@ -138,26 +141,37 @@ def test_the_runbook_moves_everything_and_nothing_needs_the_old_key(sites, tmp_p
         "LC_ALL": "C.UTF-8",
         "PYTHONWARNINGS": "ignore",
     }
-    written = {}
+    written, versions = {}, {}
 
     def write(name):
         for bucket in env["BUCKETS"].split():
-            written[bucket, name] = payload(70_000, len(written))
-            site.s3.put_object(Bucket=bucket, Key=name, Body=written[bucket, name], Metadata={"kept": name})
+            written[bucket, name] = payload(70_000, len(written) + len(versions))
+            put = site.s3.put_object(Bucket=bucket, Key=name, Body=written[bucket, name], Metadata={"kept": name})
+            if bucket == "rotation-versions":
+                versions[name, put["VersionId"]] = written[bucket, name]
 
     def read_everything(when):
         for (bucket, name), body in written.items():
             answer = site.s3.get_object(Bucket=bucket, Key=name)
             assert answer["Body"].read() == body, f"{bucket}/{name} {when}"
             assert answer["Metadata"].get("kept", name) == name
+        for (name, version), body in versions.items():
+            answer = site.s3.get_object(Bucket="rotation-versions", Key=name, VersionId=version)
+            assert answer["Body"].read() == body, f"{name} in version {version} {when}"
 
     for bucket in env["BUCKETS"].split():
         site.s3.create_bucket(Bucket=bucket)
+    site.backend.put_bucket_versioning(Bucket="rotation-versions", VersioningConfiguration={"Status": "Enabled"})
     shell = Shell(env)
     try:
+        write("before-0")
+        write("gone")
         for bucket in env["BUCKETS"].split():
-            for index in range(5):
-                write(f"before-{index}")
+            site.s3.delete_object(Bucket=bucket, Key="gone")
+            del written[bucket, "gone"]
+        for index in range(5):
+            write(f"before-{index}")
+        for bucket in env["BUCKETS"].split():
             parts = [payload(5 << 20, bucket), payload(1000, bucket)]
             upload = site.s3.create_multipart_upload(Bucket=bucket, Key="in/parts")["UploadId"]
             done = [
@@ -178,10 +192,22 @@ def test_the_runbook_moves_everything_and_nothing_needs_the_old_key(sites, tmp_p
         assert state == "Disabled"
         # The old key really is out of use: what it wrapped cannot be unwrapped, and no object has that trouble.
         made = [key for key in kms.list_keys(Limit=1000)["Keys"] if key["KeyArn"] in config.read_text()]
-        assert len(made) == 2
+        assert len(made) == 1
         with pytest.raises(ClientError, match="Disabled"):
             kms.generate_data_key(KeyId=old_arn, KeySpec="AES_256")
+        assert 'label = "main"' not in config.read_text()
         read_everything("at the end")
+        # A program that knows the text alone opens an old version by its record (FORMAT section 16).
+        (name, version), body = next(iter(versions.items()))
+        fields = b"".join(len(word).to_bytes(2) + word for word in (b"rotation-versions", name.encode(), version.encode()))
+        record = f".ciphergate/v/{hashlib.sha256(fields).hexdigest()}"
+        record = site.backend.get_object(Bucket="rotation-versions", Key=record)["Body"].read()
+        envelope = base64.urlsafe_b64encode(record[6 : 6 + int.from_bytes(record[4:6])]).rstrip(b"=").decode()
+        options = ["--version-id", version, "--endpoint", localstack(), "--kms", f"main-2={made[0]['KeyArn']}", "--kms-endpoint", localstack()]
+        command = [sys.executable, str(CG1), f"s3://rotation-versions/{name}", *options]
+        opened = subprocess.run([*command, "--envelope", envelope], env=env, capture_output=True)
+        assert opened.returncode == 0 and opened.stdout == body, opened.stderr
+        assert subprocess.run(command, env=env, capture_output=True).returncode != 0
         assert "13 objects: would move 0 to main-2" in told["6. Prove that nothing needs the old key"]
         assert "not needed any more below this target" in told["5. Move what is there"]
         assert re.search(r"moved [1-9]\d* to main-2", told["5. Move what is there"])
@@ -189,6 +215,7 @@ def test_the_runbook_moves_everything_and_nothing_needs_the_old_key(sites, tmp_p
         pid = int((tmp_path / "pid").read_text())
         os.kill(pid, 15)
         for bucket in env["BUCKETS"].split():
-            for entry in site.backend.list_objects_v2(Bucket=bucket).get("Contents", []):
-                site.backend.delete_object(Bucket=bucket, Key=entry["Key"])
+            listed = site.backend.list_object_versions(Bucket=bucket)
+            for entry in listed.get("Versions", []) + listed.get("DeleteMarkers", []):
+                site.backend.delete_object(Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"])
             site.backend.delete_bucket(Bucket=bucket)

@@ -6,6 +6,7 @@ mod common;
 mod ending;
 mod lengths;
 mod reading;
+mod rewrapped;
 mod sealing;
 mod tamper;
 mod vectors;

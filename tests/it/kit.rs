@@ -77,6 +77,8 @@ pub struct Launch {
     more: String,
     environment: Vec<(String, String)>,
     key: Option<String>,
+    /// The label in place of `local`, whose section is left out.
+    without_local: Option<String>,
     s3: SocketAddr,
     admin: SocketAddr,
 }
@@ -100,6 +102,7 @@ impl Launch {
             more: String::new(),
             environment: Vec::new(),
             key: None,
+            without_local: None,
             s3: free_address(),
             admin: free_address(),
         }
@@ -129,9 +132,15 @@ impl Launch {
         self
     }
 
-    /// The settings of the key in place of the keyring.
-    pub fn key(mut self, settings: &str) -> Self {
-        self.key = Some(settings.to_owned());
+    /// A key of another kind in place of the keyring: its settings but for the label, as TOML.
+    pub fn key(mut self, toml: &str) -> Self {
+        self.key = Some(toml.to_owned());
+        self
+    }
+
+    /// Without the key `local`: new objects get the one of this label.
+    pub fn without_local(mut self, label: &str) -> Self {
+        self.without_local = Some(label.to_owned());
         self
     }
 
@@ -148,6 +157,10 @@ impl Launch {
                 format!("kind = \"keyring\"\nfile = \"{}\"", keyring.display())
             }
         };
+        let (label, section) = match &self.without_local {
+            Some(label) => (label.as_str(), String::new()),
+            None => ("local", format!("[[keys]]\nlabel = \"local\"\n{key}")),
+        };
         let text = format!(
             r#"{}
 [listen]
@@ -162,11 +175,9 @@ endpoint = "http://{}"
 region = "us-east-1"
 access_key_id = "{}"
 secret_access_key = "{}"
-[[keys]]
-label = "local"
-{key}
+{section}
 [encryption]
-key = "local"
+key = "{label}"
 [[clients]]
 name = "test"
 access_key_id = "{}"

@@ -8,6 +8,7 @@ mod gateway;
 mod outage;
 mod pinned;
 mod rewrap;
+mod rotate;
 
 use crate::provider_contract::{Subject, context, fingerprint, provider_contract};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -70,7 +71,7 @@ async fn contract() {
     let (first, second, stranger) = (kms.new_key().await, kms.new_key().await, kms.new_key().await);
     let foreign = kms.provider([("x", &stranger)]).generate(&label("x"), &context()).await.expect("generates").blob;
     let provider = Arc::new(kms.provider([("k1", &first), ("k2", &second)]));
-    provider_contract(&Subject { provider, label: label("k1"), second: label("k2"), foreign }).await;
+    provider_contract(&Subject { provider, label: label("k1"), second: label("k2"), foreign, tells_keys: true }).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The operator's commands over the embedded store, through the real binary.
 
+mod history;
 mod inspect;
 mod rewrap;
 mod verify;
@@ -19,14 +20,19 @@ pub struct TwoKeys {
     pub folder: tempfile::TempDir,
 }
 
+/// The section of a new keyring of this label.
+pub fn keyring(folder: &Path, label: &str) -> String {
+    let file = folder.join(label);
+    let mut keygen = Command::new(env!("CARGO_BIN_EXE_ciphergate"));
+    let made = keygen.args(["keygen", "--label", label, "--out"]).arg(&file).output().expect("keygen runs");
+    assert!(made.status.success(), "{made:?}");
+    format!("[[keys]]\nlabel = \"{label}\"\nkind = \"keyring\"\nfile = \"{}\"\n", file.display())
+}
+
 impl TwoKeys {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("folder");
-        let keyring = folder.path().join("new");
-        let mut keygen = Command::new(env!("CARGO_BIN_EXE_ciphergate"));
-        let made = keygen.args(["keygen", "--label", "new", "--out"]).arg(&keyring).output().expect("keygen runs");
-        assert!(made.status.success(), "{made:?}");
-        let more = format!("[[keys]]\nlabel = \"new\"\nkind = \"keyring\"\nfile = \"{}\"\n", keyring.display());
+        let more = keyring(folder.path(), "new");
         let site = Site::start_with(&more).await;
         Self { site, more, folder }
     }

@@ -1,7 +1,8 @@
 //! Clears away what ended uploads left in the state store (FORMAT section 11, Janitor): the record of a completed upload, kept for
-//! repeated requests, and whatever an instance that died or a client that gave up has left.
+//! repeated requests, and whatever an instance that died or a client that gave up has left. And, where somebody asks for it, the rewrap
+//! records of versions that are gone (section 16).
 //!
-//! An upload that is still there is never touched, however old it is.
+//! An upload that is still there is never touched, however old it is, nor is the record of a version that is.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,7 @@ use super::is_no_such_upload;
 use super::staging::{Kept, Staging, split};
 use crate::backend::{BucketsQuery, Error as StoreError, ObjectName, S3Backend, Upload};
 use crate::format::{SealedRecord, UploadName, upload_base_name};
+use crate::ops::rewrapped::{self, Fate};
 use crate::ops::{Error, StatePlace, chain};
 
 /// How long the state of an upload rests before it is looked at, unless somebody asks for less.
@@ -26,6 +28,8 @@ pub struct Sweep {
     pub dry_run: bool,
     /// Only these buckets. `None`: all that the store lists, or the state bucket.
     pub buckets: Option<Vec<String>>,
+    /// Rewrap records, too. Each costs two requests, every time.
+    pub rewrapped: bool,
 }
 
 /// What a sweep found.
@@ -39,21 +43,31 @@ pub struct Report {
     pub active: u64,
     /// State that has not rested long enough.
     pub young: u64,
+    /// Rewrap records of versions that are there.
+    pub rewrapped: u64,
     pub removed: Vec<Leftover>,
     pub problems: Vec<Problem>,
 }
 
-/// State of an ended upload.
+/// State of an ended upload, or the rewrap record of a version that is gone.
 #[derive(Debug)]
 pub struct Leftover {
     pub bucket: String,
-    /// The base name of what the upload kept.
+    /// The base name of what the upload kept, or of the record.
     pub base: String,
-    /// Key of the object and id of the upload, where there is a record.
-    pub upload: Option<(String, String)>,
+    pub owner: Owner,
     /// In a bucket with versions every version counts, and every delete marker.
     pub objects: u64,
     pub bytes: u64,
+}
+
+/// Whose state it was.
+#[derive(Debug)]
+pub enum Owner {
+    /// Key of the object and id of the upload, where there is a record.
+    Upload(Option<(String, String)>),
+    /// Key and id of the version, where the record says them.
+    Version(Option<(String, String)>),
 }
 
 /// State that could be neither judged nor removed.
@@ -100,7 +114,7 @@ async fn all_buckets(backend: &S3Backend) -> Result<Vec<String>, StoreError> {
     }
 }
 
-/// What one upload keeps, as far as it was listed.
+/// What one upload keeps, or one rewrap record with its own old versions, as far as it was listed.
 struct Group {
     base: String,
     /// Keys and versions.
@@ -108,6 +122,7 @@ struct Group {
     bytes: u64,
     newest: Option<(i64, u32)>,
     has_record: bool,
+    is_rewrapped: bool,
 }
 
 async fn sweep_bucket(
@@ -128,9 +143,13 @@ async fn sweep_bucket(
     while let Some(page) = pages.next().await? {
         for entry in page {
             // Whatever else lies there is not ours.
-            let Some((base, kept)) = entry.key.strip_prefix(prefix).and_then(split) else { continue };
-            if group.as_ref().is_none_or(|group| group.base != base) {
-                let next = Group { base: base.to_owned(), keys: Vec::new(), bytes: 0, newest: None, has_record: false };
+            let Some(name) = entry.key.strip_prefix(prefix) else { continue };
+            let rewrapped = rewrapped::base_of(name).filter(|_| what.rewrapped);
+            let Some((base, kept)) = split(name).or(rewrapped.map(|base| (base, Kept::Record))) else { continue };
+            let is_rewrapped = rewrapped.is_some();
+            if group.as_ref().is_none_or(|group| group.base != base || group.is_rewrapped != is_rewrapped) {
+                let next =
+                    Group { base: base.to_owned(), keys: Vec::new(), bytes: 0, newest: None, has_record: false, is_rewrapped };
                 if let Some(done) = group.replace(next) {
                     judge(backend, place, what, bucket, done, report).await;
                 }
@@ -154,10 +173,20 @@ async fn judge(backend: &S3Backend, place: &StatePlace, what: &Sweep, bucket: &s
         report.young += 1;
         return;
     }
-    let upload = match ended(backend, place, bucket, &group).await {
-        Ok(Some(upload)) => upload,
+    let owner = match group.is_rewrapped {
+        true => rewrapped::fate(backend, place, bucket, &group.base).await.map(|fate| match fate {
+            Fate::Lives => None,
+            Fate::Gone(name) => Some(Owner::Version(name.map(|name| (name.key, name.version_id)))),
+        }),
+        false => ended(backend, place, bucket, &group).await.map(|ended| {
+            let name = |upload: UploadName| (upload.key, upload.upload_id);
+            ended.map(|upload| Owner::Upload(upload.map(name)))
+        }),
+    };
+    let owner = match owner {
+        Ok(Some(owner)) => owner,
         Ok(None) => {
-            report.active += 1;
+            *if group.is_rewrapped { &mut report.rewrapped } else { &mut report.active } += 1;
             return;
         }
         Err(error) => {
@@ -169,7 +198,7 @@ async fn judge(backend: &S3Backend, place: &StatePlace, what: &Sweep, bucket: &s
     let left = Leftover {
         bucket: bucket.to_owned(),
         base: group.base.clone(),
-        upload: upload.map(|upload| (upload.key, upload.upload_id)),
+        owner,
         objects: group.keys.len() as u64,
         bytes: group.bytes,
     };

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use futures::TryStreamExt;
 use http::HeaderMap;
 
 use super::contents::{Left, Pages, delete_all};
@@ -13,6 +12,7 @@ use crate::backend::{
 };
 use crate::format::layout::part_plain_len;
 use crate::format::{PlainLen, SealedLen};
+use crate::ops::state::read_whole;
 use crate::ops::{Error, StatePlace};
 use crate::stream::SealedBody;
 
@@ -116,15 +116,7 @@ impl Staging {
     /// The bytes of the record; `None` when there is none.
     pub(super) async fn record(&self) -> Result<Option<Bytes>, Error> {
         let Some(body) = self.get(Kept::Record).await? else { return Ok(None) };
-        let pieces = body.map_err(|cause| Error::Backend(StoreError::Unreachable(cause)));
-        let whole = pieces.try_fold(BytesMut::new(), |mut whole, piece| async move {
-            if whole.len() + piece.len() > RECORD_MAX {
-                return Err(Error::Integrity("an upload record is too long".into()));
-            }
-            whole.extend_from_slice(&piece);
-            Ok(whole)
-        });
-        Ok(Some(whole.await?.freeze()))
+        read_whole(body, RECORD_MAX).await.map(Some)
     }
 
     /// The bytes of something that was stored; `None` when it is not there.

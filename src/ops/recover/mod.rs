@@ -17,7 +17,7 @@ use http::header::{ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue};
 
 use super::get_object::collect;
-use super::object::total_len;
+use super::object::{total_len, version_of};
 use super::{Error, Gateway};
 use crate::backend::{self, ByteRange, ObjectName, Select, VersionQuery};
 use crate::format::{self, Envelope, SealedLen};
@@ -84,7 +84,9 @@ impl Gateway {
         let stored_len = total_len(&head).ok_or(Error::Internal("the store did not say how long the object is"))?;
         let etag = head.get(ETAG).cloned().ok_or(Error::Internal("the store gave no ETag"))?;
         let place = ask.sealed_as.as_ref().unwrap_or(&ask.object);
-        let stored = keys::Stored { bucket: &place.bucket, key: &place.key, envelope: &envelope, customer: None };
+        let version_id = version_of(&head).or_else(|| ask.version_id.clone());
+        let wrap = self.wrap_of_version(&ask.object, version_id.as_deref(), &envelope).await?;
+        let stored = keys::Stored { bucket: &place.bucket, key: &place.key, envelope: &wrap.envelope, customer: None };
         let keys = self.keys.open_with(stored).await.map_err(Error::from)?;
 
         let mut plain_sizes = ask.plain_sizes.clone();

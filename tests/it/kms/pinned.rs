@@ -438,7 +438,13 @@ async fn the_contract_holds_with_and_without_the_first_region() {
     let dead = format!("http://{}", free_address());
     for first in [key.kms.endpoint.as_str(), dead.as_str()] {
         let replicas = Replicas::new(key.provider(first, &key.home), [key.provider(&key.kms.endpoint, &key.away)]);
-        let subject = Subject { provider: Arc::new(replicas), label: label("k1"), second: label("k1"), foreign: foreign.clone() };
+        let subject = Subject {
+            provider: Arc::new(replicas),
+            label: label("k1"),
+            second: label("k1"),
+            foreign: foreign.clone(),
+            tells_keys: true,
+        };
         provider_contract(&subject).await;
     }
 }
