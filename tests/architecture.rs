@@ -49,7 +49,7 @@ const CRATES: [(&str, &[&str]); 15] = [
     ("indicatif", &["bulk"]),
     ("rusqlite", &["store"]),
     ("s3s", &["auth", "ops", "http", "store", "app"]),
-    ("serde", &["bulk", "config", "keys/keyring.rs"]),
+    ("serde", &["bulk", "config", "keys/keyring.rs", "keys/transit.rs", "keys/transit"]),
     ("tokio", &["admin", "app", "auth", "backend", "bulk", "http", "keys", "ops", "store"]),
 ];
 

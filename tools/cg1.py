@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Opens objects that Ciphergate wrote, without Ciphergate: from a bucket, or from a file and its envelope.
 
-Written from docs/FORMAT.md and docs/KEYRING.md alone; section numbers below are FORMAT's. Needs Python 3.11 and the package `cryptography`;
+Written from docs/FORMAT.md, KEYRING.md and TRANSIT.md alone; section numbers below are FORMAT's. Needs Python 3.11 and the package `cryptography`;
 boto3 only for buckets and KMS; awscrt, where it is there, makes the check of the whole faster. Plaintext leaves chunk by chunk as it
 verifies, a file gets its name when everything has, and a refusal is one line on stderr and exit code 1.
 
@@ -216,6 +216,19 @@ def by_keyring(ring, envelope, context):
     demand(hmac.compare_digest(expand(prk, b"context" + c, 8), blob[13:21]), "the key was wrapped for another object")
     return unseal(ChaCha20Poly1305, expand(prk, b"wrap" + blob[:53] + c), blob[53:], "the wrapped key was altered")
 
+def by_transit(place, envelope, context):
+    """docs/TRANSIT.md. `place` is https://HOST:PORT/v1/MOUNT/decrypt/KEY, the token is in BAO_TOKEN."""
+    import urllib.request
+    demand(re.fullmatch(rb"vault:v[1-9][0-9]{0,8}:[A-Za-z0-9+/]{80}", envelope.blob), "the wrapped key is not Transit's")
+    words = [word.encode() for pair in sorted(context.items()) for word in pair]
+    bound = hashlib.sha256(b"ciphergate transit 1" + b"".join(len(word).to_bytes(4) + word for word in words)).digest()
+    question = json.dumps({"ciphertext": envelope.blob.decode(), "context": base64.b64encode(bound).decode()}).encode()
+    headers = {"X-Vault-Token": os.environ["BAO_TOKEN"], "X-Vault-Request": "true", "X-Vault-Namespace": os.environ.get("BAO_NAMESPACE", "")}
+    with urllib.request.urlopen(urllib.request.Request(place, question, headers), timeout=30) as answer:
+        x = base64.b64decode(json.load(answer)["data"]["plaintext"], validate=True)
+    demand(len(x) == 32, "Transit answered with another key")
+    return x
+
 def x_of(envelope, scope, key, options):
     """X by whatever the command line offers for the envelope's label, and by nothing that the bucket names."""
     if envelope.customer or options.customer_key:
@@ -229,6 +242,8 @@ def x_of(envelope, scope, key, options):
         demand(ring.keys() == {"format", "label", "primary", "keys"} and ring["format"] == 1, f"{path} is no keyring")
         if ring["label"] == envelope.label:
             return by_keyring(ring, envelope, envelope.context(scope, key))
+    if place := dict(pair.split("=", 1) for pair in options.transit).get(envelope.label):
+        return by_transit(place, envelope, envelope.context(scope, key))
     arn = dict(pair.split("=", 1) for pair in options.kms).get(envelope.label)
     demand(arn, f"no key is given for the label {envelope.label}")
     import boto3
@@ -270,6 +285,7 @@ def main():
     parser.add_argument("--key", help="the object's key as Ciphergate's clients name it (default: KEY)")
     parser.add_argument("--keyring", action="append", default=[], metavar="FILE", help="a keyring file; may be repeated")
     parser.add_argument("--kms", action="append", default=[], metavar="LABEL=ARN", help="the KMS key behind a label; may be repeated")
+    parser.add_argument("--transit", action="append", default=[], metavar="LABEL=URL", help="likewise https://HOST:PORT/v1/MOUNT/decrypt/KEY")
     parser.add_argument("--customer-key", metavar="FILE", help="the client's own key (SSE-C): 32 bytes, or their Base64")
     parser.add_argument("--version-id", help="a version of the object; the latest without it")
     parser.add_argument("--endpoint", help="of a store that is not AWS")

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use aws_config::{BehaviorVersion, Region};
 
 use super::store_side::{http_client, tls_context};
-use super::{Error, kms_limits};
+use super::{Error, kms_limits, transit};
 use crate::config::{self, Config, KeySource};
 use crate::keys::guard::Guard;
 use crate::keys::keyring::Keyring;
 use crate::keys::kms::{KeyArn, KmsOptions, KmsProvider};
 use crate::keys::rules::{BucketRule, KeyMode, KeyRules, PrefixRule, Rule, SuiteChoice};
+use crate::keys::transit::TransitKey;
 use crate::keys::{CacheLimits, KeyProvider, Keys, Label, Lookups, Sources, Stats};
 use crate::observe::metrics::{CacheCounts, KeyCounts};
 
@@ -53,6 +54,17 @@ pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
                     KmsOptions { endpoint: endpoint.as_ref().map(ToString::to_string), ..kms_limits::options(&config.kms) };
                 let provider = Arc::new(KmsProvider::new(&sdk, &options, [(label.clone(), arn)]));
                 Arc::new(Guard::new(provider, label.clone(), limits, Sources::system()))
+            }
+            KeySource::Transit { endpoint, mount, name, namespace, ca_file, token } => {
+                let writes = rules.writers().any(|writer| writer.rule.label == label);
+                let key = TransitKey {
+                    address: endpoint.to_string(),
+                    mount: mount.to_string(),
+                    name: name.to_string(),
+                    namespace: namespace.as_ref().map(ToString::to_string),
+                };
+                let provider = transit::provider(&label, &key, ca_file.as_deref(), token, &config.kms, writes).await?;
+                Arc::new(Guard::new(Arc::new(provider), label.clone(), kms_limits::guard(&config.kms), Sources::system()))
             }
         };
         providers.insert(label, provider);

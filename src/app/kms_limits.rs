@@ -3,6 +3,7 @@
 use crate::config::Kms;
 use crate::keys::guard::{BreakerLimits, GuardLimits};
 use crate::keys::kms::KmsOptions;
+use crate::keys::transit::TransitOptions;
 
 /// For the guard of each key.
 pub(super) fn guard(kms: &Kms) -> GuardLimits {
@@ -22,6 +23,11 @@ pub(super) fn guard(kms: &Kms) -> GuardLimits {
         },
         ..GuardLimits::default()
     }
+}
+
+/// For the client of Transit, which tries nothing again.
+pub(super) fn transit_options(kms: &Kms) -> TransitOptions {
+    TransitOptions { connect_timeout: kms.connect_timeout, attempt_timeout: kms.attempt_timeout, ..TransitOptions::default() }
 }
 
 /// For the client of AWS KMS. The guard tries again and not the client: what is tried again must go by its budget and count.

@@ -4,6 +4,7 @@ mod janitor;
 mod key_side;
 mod kms_limits;
 mod store_side;
+mod transit;
 
 use std::io;
 use std::net::SocketAddr;
@@ -63,6 +64,10 @@ pub enum Error {
     Keys(Vec<keys::Error>),
     #[error(transparent)]
     Keyring(#[from] keys::keyring::KeyringError),
+    #[error(transparent)]
+    Transit(#[from] keys::transit::TransitError),
+    #[error(transparent)]
+    Unfit(keys::Error),
     #[error("the key ARN {text}: {detail}")]
     Arn { text: String, detail: String },
     #[error("listen.domains: {0}")]
@@ -93,10 +98,10 @@ pub struct App {
 }
 
 impl App {
-    /// Reads the files that the configuration names and builds the clients. Nothing is called yet.
+    /// Reads the files that the configuration names and builds the clients. Nothing is called yet, but for the settings of Transit keys.
     ///
     /// # Errors
-    /// Files that cannot be used, missing credentials or region for the store.
+    /// Files that cannot be used, missing credentials or region for the store, Transit keys of a wrong kind.
     pub async fn build(config: Config) -> Result<Self, Error> {
         let store = StoreSide::build(&config.backend).await?;
         let keys = Arc::new(key_side::build(&config).await?);

@@ -15,8 +15,14 @@ pub(super) fn aws_client(bucket: &raw::Bucket, label: Option<&Label>, keys: &[Ke
         return None;
     }
     let key = bucket.aws_client_key.value.as_ref().or(label)?;
-    if keys.iter().any(|known| known.label == *key && matches!(known.source, KeySource::Keyring { .. })) {
-        let what = format!("the key `{key}` is a keyring, and AWS's encryption client has its keys from KMS");
+    let source = keys.iter().find(|known| known.label == *key).map(|known| &known.source);
+    let elsewhere = match source {
+        None | Some(KeySource::Kms { .. }) => None,
+        Some(KeySource::Keyring { .. }) => Some("a keyring"),
+        Some(KeySource::Transit { .. }) => Some("a Transit key"),
+    };
+    if let Some(elsewhere) = elsewhere {
+        let what = format!("the key `{key}` is {elsewhere}, and AWS's encryption client has its keys from KMS");
         bucket.aws_client.refuse(p, what, "set aws_client_key to the label of the KMS key that it used");
         return None;
     }

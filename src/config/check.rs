@@ -10,6 +10,7 @@ use super::problem::{Origin, Problems};
 use super::secret::{FileError, Secret, check_private_file, open_file};
 use super::setting::{Setting, Shown};
 use super::source::FileText;
+use super::transit;
 use super::values::*;
 use super::{
     Admin, Backend, Client, Config, Credentials, DefaultRule, Key, KeyCache, KeySource, Listen, Log, Multipart, PrefixRule, Rule,
@@ -65,24 +66,28 @@ pub(super) fn count<const MIN: u64, const MAX: u64>(number: Whole<MIN, MAX>) -> 
 }
 
 /// The path that a setting names, if it names one.
-fn path(setting: &Setting<PathBuf>) -> Option<PathBuf> {
+pub(super) fn path(setting: &Setting<PathBuf>) -> Option<PathBuf> {
     setting.origin.as_ref().zip(setting.value.as_ref()).map(|(origin, path)| origin.resolve(path))
 }
 
 /// The path of a file that can be read; the inner `None` when none is named.
-fn file(setting: &Setting<PathBuf>, check: fn(&Path) -> Result<(), FileError>, p: &mut Problems) -> Option<Option<PathBuf>> {
+pub(super) fn file(
+    setting: &Setting<PathBuf>,
+    check: fn(&Path) -> Result<(), FileError>,
+    p: &mut Problems,
+) -> Option<Option<PathBuf>> {
     let Some(path) = path(setting) else { return (!setting.is_given()).then_some(None) };
     let checked = check(&path);
     checked.map_err(|error| setting.refuse(p, format!("{}: {error}", path.display()), error.advice(&path))).ok()?;
     Some(Some(path))
 }
 
-fn readable(path: &Path) -> Result<(), FileError> {
+pub(super) fn readable(path: &Path) -> Result<(), FileError> {
     open_file(path).map(|_| ())
 }
 
 /// A secret that stands either in place or in a file; the inner `None` when neither is given.
-fn secret(
+pub(super) fn secret(
     inline: Setting<Secret>,
     in_file: &Setting<PathBuf>,
     check: fn(&str) -> Result<(), &'static str>,
@@ -163,7 +168,7 @@ fn server(raw: raw::Server) -> Option<Server> {
 }
 
 /// Plain HTTP to another machine only where the configuration says so.
-fn refuse_exposed(endpoint: &Setting<Endpoint>, allowed: &Setting<bool>, p: &mut Problems) {
+pub(super) fn refuse_exposed(endpoint: &Setting<Endpoint>, allowed: &Setting<bool>, p: &mut Problems) {
     if endpoint.value.as_ref().is_some_and(Endpoint::is_exposed) && allowed.value == Some(false) {
         endpoint.refuse(p, "plain HTTP to another machine", format!("use https://, or set {} = true for a test", allowed.key));
     }
@@ -248,11 +253,19 @@ fn keys(raw: Vec<raw::Key>, p: &mut Problems) -> (Option<Vec<Key>>, Distinct<Lab
 }
 
 fn key(raw: raw::Key, p: &mut Problems) -> Option<Key> {
-    let raw::Key { label, kind, key_arn, endpoint, ca_file, allow_plain_http, file: keyring } = raw;
+    let raw::Key { label, kind, key_arn, endpoint, ca_file, allow_plain_http, file: keyring, .. } = raw;
+    let transit = transit::Own {
+        key_name: raw.key_name,
+        mount: raw.mount,
+        namespace: raw.namespace,
+        token_file: raw.token_file,
+        token: raw.token,
+    };
     let label = label.need(p, "name the key");
-    let source = match kind.need(p, "set it to \"kms\" or \"keyring\"")? {
+    let source = match kind.need(p, "set it to \"kms\", \"keyring\" or \"transit\"")? {
         KeyKind::Kms => {
             refuse_foreign(&keyring, KeyKind::Kms, p);
+            transit.refuse(KeyKind::Kms, p);
             refuse_exposed(&endpoint, &allow_plain_http, p);
             let arn = key_arn.need(p, "set it to the ARN of the KMS key");
             let ca_file = file(&ca_file, readable, p);
@@ -263,17 +276,25 @@ fn key(raw: raw::Key, p: &mut Problems) -> Option<Key> {
             refuse_foreign(&endpoint, KeyKind::Keyring, p);
             refuse_foreign(&ca_file, KeyKind::Keyring, p);
             refuse_foreign(&allow_plain_http, KeyKind::Keyring, p);
+            transit.refuse(KeyKind::Keyring, p);
             if keyring.origin.is_none() {
                 keyring.refuse(p, "this setting is missing", "set it to a file that `ciphergate keygen --out FILE` made");
             }
             KeySource::Keyring { file: file(&keyring, check_private_file, p)?? }
+        }
+        KeyKind::Transit => {
+            refuse_foreign(&key_arn, KeyKind::Transit, p);
+            refuse_foreign(&keyring, KeyKind::Transit, p);
+            refuse_exposed(&endpoint, &allow_plain_http, p);
+            let ca_file = file(&ca_file, readable, p);
+            transit.source(endpoint, ca_file, p)?
         }
     };
     Some(Key { label: label?, source })
 }
 
 /// Refuses a setting that only other kinds of key have.
-fn refuse_foreign<T>(setting: &Setting<T>, kind: KeyKind, p: &mut Problems) {
+pub(super) fn refuse_foreign<T>(setting: &Setting<T>, kind: KeyKind, p: &mut Problems) {
     if setting.is_given() {
         setting.refuse(p, format!("a key of kind \"{kind}\" has no such setting"), "remove it, or change kind");
     }

@@ -14,6 +14,7 @@ pub mod render;
 mod secret;
 mod setting;
 mod source;
+mod transit;
 mod values;
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ pub use secret::{FileError, Secret, check_private_file};
 pub use source::{Override, Sources};
 pub use values::{
     Access, AccessKeyId, BucketName, ClientName, Domain, Endpoint, KeyArn, KeyMode, KeyPrefix, Label, LogFormat, LogLevel,
-    Region, Scope, StatePrefix, Suite, UploadChecksum,
+    MountPath, Region, Scope, StatePrefix, Suite, TransitKeyName, UploadChecksum,
 };
 
 /// A configuration that has been checked. Its `Display` is the effective settings as TOML with the origin of each, secrets redacted.
@@ -145,6 +146,23 @@ pub enum KeySource {
     Kms { arn: KeyArn, endpoint: Option<Endpoint>, ca_file: Option<PathBuf> },
     /// A keyring file that nobody but its owner can read.
     Keyring { file: PathBuf },
+    /// A key in the Transit engine of OpenBao or Vault.
+    Transit {
+        endpoint: Endpoint,
+        mount: MountPath,
+        name: TransitKeyName,
+        namespace: Option<MountPath>,
+        ca_file: Option<PathBuf>,
+        token: Token,
+    },
+}
+
+/// Who the gateway is at the key service.
+#[derive(Debug)]
+pub enum Token {
+    /// A file that nobody but its owner could read when the configuration was, and that may be renewed.
+    File(PathBuf),
+    Static(Secret),
 }
 
 /// Bounds on keys in memory.

@@ -179,24 +179,37 @@ section! {
     Key {
         /// Name of the key in objects: 1 to 32 of a-z, 0-9 and -.
         label: Label, Required = r#""main""#;
-        /// "kms" for AWS KMS, "keyring" for a local file made by `ciphergate keygen`.
+        /// "kms" for AWS KMS, "keyring" for a local file made by `ciphergate keygen`, "transit" for the Transit engine of OpenBao or HashiCorp
+        /// Vault (docs/TRANSIT.md).
         kind: KeyKind, Required = r#""kms""#;
         /// kms: ARN of the key. Its region is the one that is called, always with the credentials of the standard AWS chain. Aliases are refused.
         key_arn: KeyArn, Optional = r#""arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab""#;
-        /// kms: base address of the key service. Without it, AWS KMS.
+        /// kms: base address of the key service. Without it, AWS KMS. transit: address of the server; needed.
         endpoint: Endpoint, Optional = r#""https://kms.example.com""#;
-        /// kms: certificates in PEM of private authorities, besides those of the system.
+        /// kms, transit: certificates in PEM of private authorities, besides those of the system.
         ca_file: PathBuf, Optional = r#""tls/kms-ca.pem""#;
-        /// kms: whether the endpoint may be plain HTTP on another machine. Whoever can watch that network can then read every object: for
-        /// tests only.
+        /// kms, transit: whether the endpoint may be plain HTTP on another machine. Whoever can watch that network can then read every object:
+        /// for tests only.
         allow_plain_http: bool, Default = "false";
         /// keyring: the file. Only its owner may be able to read it.
         file: PathBuf, Instead = r#""keyring""#;
+        /// transit: name of the key in the engine. It has to be a derived one.
+        key_name: TransitKeyName, Instead = r#""ciphergate""#;
+        /// transit: path that the engine is mounted at. Without it, "transit".
+        mount: MountPath, Instead = r#""transit""#;
+        /// transit: namespace of the engine, where there are namespaces.
+        namespace: MountPath, Instead = r#""team-a""#;
+        /// transit: file with the token and nothing else. Only its owner may be able to read it. It is read again when the server refuses the
+        /// token, so an agent may renew it.
+        token_file: PathBuf, Instead = r#""/run/ciphergate/bao.token""#;
+        /// transit: the same in place, when only its owner can read this file.
+        token: Secret, Instead = r#""...""#;
     }
 }
 
 section! {
-    /// Limits on calls to key services (keys of kind "kms"), for each key and each instance: docs/KEYS.md, "When the key service fails".
+    /// Limits on calls to key services (keys of kind "kms" and "transit"), for each key and each instance: docs/KEYS.md, "When the key
+    /// service fails".
     Kms {
         /// How long connecting may take, in seconds.
         connect_timeout_secs: Whole<1, 60>, Default = "3";

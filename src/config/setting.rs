@@ -41,6 +41,8 @@ impl Value for ClientName {}
 impl Value for Region {}
 impl Value for KeyArn {}
 impl Value for Endpoint {}
+impl Value for MountPath {}
+impl Value for TransitKeyName {}
 impl Value for Vec<Domain> {}
 impl<const MIN: u64, const MAX: u64> Value for Whole<MIN, MAX> {}
 impl Value for Secret {

@@ -519,6 +519,7 @@ fn objects_of_awss_client_are_read_with_a_kms_key_alone() {
     let folder = Folder::new();
     let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
     let kms = format!("[[keys]]\nlabel = \"kms\"\nkind = \"kms\"\nkey_arn = \"{arn}\"\n");
+    let kms = kms + TRANSIT + "token_file = \"client.secret\"\n";
     let with = |bucket: &str| folder.load(&format!("{LEAST}{kms}[buckets.old]\n{bucket}\n"));
     let rule = |bucket: &str| with(bucket).unwrap().rule("old").unwrap().aws_client;
     assert_eq!(rule(""), None);
@@ -529,12 +530,77 @@ fn objects_of_awss_client_are_read_with_a_kms_key_alone() {
     assert_eq!((read.key.as_str(), read.bytes_max), ("kms", 64 << 20));
     for (wrong, told) in [
         ("aws_client = \"read\"", "`main` is a keyring"),
+        ("aws_client = \"read\"\naws_client_key = \"bao\"", "`bao` is a Transit key"),
         ("aws_client = \"read\"\naws_client_key = \"none\"", "no key with the label `none`"),
         ("aws_client = \"read\"\naccess = \"plaintext\"", "nothing is opened"),
         ("aws_client = \"write\"", "aws_client"),
     ] {
         let mistakes = folder.mistakes(&format!("{LEAST}{kms}[buckets.old]\n{wrong}\n"));
         assert!(mistakes.len() == 1 && mistakes[0].contains(told), "{wrong}: {mistakes:?}");
+    }
+}
+
+const TRANSIT: &str = "[[keys]]\nlabel = \"bao\"\nkind = \"transit\"\nendpoint = \"https://bao:8200\"\nkey_name = \"cg\"\n";
+
+#[test]
+fn transit_keys() {
+    let folder = Folder::new();
+    folder.write("bao.token", "s.sesame\n", 0o600);
+    folder.write("ca.pem", "(not read here)", 0o644);
+    let load = |more: &str| folder.load(&format!("{LEAST}{TRANSIT}{more}\n"));
+    let config = load("token_file = \"bao.token\"").unwrap();
+    let KeySource::Transit { endpoint, mount, name, namespace: None, ca_file: None, token: Token::File(file) } =
+        &config.keys[1].source
+    else {
+        panic!("{:?}", config.keys[1])
+    };
+    assert_eq!((endpoint.as_str(), mount.as_str(), name.as_str()), ("https://bao:8200", "transit", "cg"));
+    assert_eq!(*file, folder.0.path().join("bao.token"));
+    let more = "token = \"s.sesame\"\nmount = \"team/keys\"\nnamespace = \"team\"\nca_file = \"ca.pem\"";
+    let config = load(more).unwrap();
+    let KeySource::Transit { mount, namespace: Some(namespace), ca_file: Some(_), token: Token::Static(token), .. } =
+        &config.keys[1].source
+    else {
+        panic!("{:?}", config.keys[1])
+    };
+    assert_eq!((mount.as_str(), namespace.as_str(), token.expose()), ("team/keys", "team", "s.sesame"));
+    for shown in [format!("{config:?}"), config.to_string()] {
+        assert!(!shown.contains("sesame") && shown.contains("***"), "{shown}");
+    }
+
+    folder.write("open.token", "s.sesame", 0o640);
+    folder.write("two.token", "s.sesame\ns.open\n", 0o600);
+    let wrong = [
+        ("", "keys[1].token_file (ciphergate.toml line 14): this setting is missing -> set it to a file that holds the token"),
+        ("token_file = \"none\"", "keys[1].token_file (ciphergate.toml line 19): none: the file cannot be read"),
+        ("token_file = \"open.token\"", "keys[1].token_file (ciphergate.toml line 19): open.token: other users"),
+        ("token_file = \"two.token\"", "keys[1].token_file (ciphergate.toml line 19): this is no token"),
+        ("token = \"s. sesame\"", "keys[1].token (ciphergate.toml line 19): this is no token"),
+        (
+            "token = \"s.sesame\"\ntoken_file = \"bao.token\"",
+            "keys[1].token_file (ciphergate.toml line 20): keys[1].token is set too",
+        ),
+        (
+            "token_file = \"bao.token\"\nfile = \"keyring\"",
+            "keys[1].file (ciphergate.toml line 20): a key of kind \"transit\" has no such",
+        ),
+        ("token_file = \"bao.token\"\nkey_arn = \"x\"", "keys[1].key_arn (ciphergate.toml line 20): `x` is not the ARN"),
+        ("token_file = \"bao.token\"\nmount = \"../sys\"", "keys[1].mount (ciphergate.toml line 20): `../sys` is not a path"),
+        ("token_file = \"bao.token\"\nnamespace = \"/\"", "keys[1].namespace (ciphergate.toml line 20): `/` is not a path"),
+    ];
+    for (more, expected) in wrong {
+        let told = folder.mistakes(&format!("{LEAST}{TRANSIT}{more}\n"));
+        assert!(told[0].starts_with(expected) && !told[0].contains("sesame"), "{more}: {told:?}");
+    }
+    let least = |line: &str| folder.mistakes(&format!("{LEAST}[[keys]]\nlabel = \"b\"\nkind = \"transit\"\n{line}\n"));
+    let told = least("token_file = \"bao.token\"");
+    assert!(told.len() == 2 && told[0].contains("keys[1].endpoint") && told[1].contains("keys[1].key_name"), "{told:?}");
+    let told = least("endpoint = \"http://bao:8200\"\nkey_name = \"k\"\ntoken_file = \"bao.token\"");
+    assert!(told.len() == 1 && told[0].contains("keys[1].allow_plain_http = true"), "{told:?}");
+    // What only Transit has is refused elsewhere.
+    for line in ["key_name = \"k\"", "mount = \"m\"", "namespace = \"n\"", "token_file = \"bao.token\"", "token = \"t\""] {
+        let told = folder.mistakes(&LEAST.replace("file = \"keyring\"", &format!("file = \"keyring\"\n{line}")));
+        assert!(told.len() == 1 && told[0].contains("a key of kind \"keyring\" has no such setting"), "{told:?}");
     }
 }
 

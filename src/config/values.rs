@@ -110,7 +110,7 @@ words! {
 
 words! {
     /// Where a key lives.
-    KeyKind { Kms = "kms", Keyring = "keyring" }
+    KeyKind { Kms = "kms", Keyring = "keyring", Transit = "transit" }
 }
 
 words! {
@@ -261,6 +261,31 @@ fn arn_parts(text: &str) -> Result<(&str, &str), String> {
 }
 
 checked_text! {
+    /// Where an engine of OpenBao or Vault is mounted, or a namespace: names of `A-Z`, `a-z`, `0-9`, `.`, `_`, `-` with single slashes between
+    /// them, 255 bytes at most. No name is `.` or `..`.
+    MountPath, |text| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let name = |name: &str| made_of(name, 1..=128, allowed) && !name.bytes().all(|b| b == b'.');
+        match text.len() <= 255 && text.split('/').all(name) {
+            true => Ok(()),
+            false => Err(format!("`{text}` is not a path such as transit or team/transit: A-Z, a-z, 0-9, ., _, -, and a slash between names")),
+        }
+    }
+}
+
+checked_text! {
+    /// The name of a key in a Transit engine: 1 to 128 of `A-Z`, `a-z`, `0-9`, `_`, `-`, `.`, neither `-` nor `.` first or last.
+    TransitKeyName, |text| {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let ends = |end: Option<&u8>| end.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+        match made_of(text, 1..=128, inner) && ends(text.as_bytes().first()) && ends(text.as_bytes().last()) {
+            true => Ok(()),
+            false => Err(format!("`{text}` is not the name of a key: 1 to 128 of A-Z, a-z, 0-9, _, - and ., with a letter, digit or _ first and last")),
+        }
+    }
+}
+
+checked_text! {
     /// Where a service listens: `http://` or `https://`, a host, and a port if it is not the usual one.
     Endpoint, |text| {
         let Some((scheme, host)) = endpoint_parts(text) else {
@@ -404,6 +429,24 @@ mod tests {
         }
         for wrong in ["ab", "a/b/c", "a b c", "a,b=c"] {
             assert!(wrong.parse::<AccessKeyId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn transit_names() {
+        for right in ["transit", "team-a/transit", "a.b/c_d/e"] {
+            assert!(right.parse::<MountPath>().is_ok(), "{right}");
+        }
+        for wrong in
+            ["", "/", "transit/", "/transit", "a//b", "..", "a/../b", "a/./b", "a b", "a?b", "a%2fb", "ü", &"a/".repeat(130)]
+        {
+            assert!(wrong.parse::<MountPath>().is_err(), "{wrong}");
+        }
+        for right in ["k", "_", "ciphergate-1.old", "K_1"] {
+            assert!(right.parse::<TransitKeyName>().is_ok(), "{right}");
+        }
+        for wrong in ["", "-k", "k-", ".k", "..", "a/b", "a b", "a?b", "ü", &"a".repeat(129)] {
+            assert!(wrong.parse::<TransitKeyName>().is_err(), "{wrong}");
         }
     }
 }

@@ -255,13 +255,16 @@ impl SharedKeys {
     }
 
     fn flight(&self, scope: Arc<Scope>, call: BoxFuture<'static, Result<SharedKey, Error>>) -> Flight {
-        let watch = self.watch.clone();
+        let (watch, max_age) = (self.watch.clone(), self.max_age);
+        let begun = watch.now();
         let flight = async move {
             let outcome = call.await;
             let mut state = lock(&scope.0);
             state.flight = None;
-            // The age counts from the answer: a call slower than the age would otherwise be repeated for ever.
-            state.current = Some(Current { key: outcome?, born: watch.now(), uses: 0 });
+            // The age counts from before the call, unless that took longer than the age: it would be repeated for ever.
+            let now = watch.now();
+            let born = if now.is_within(max_age, begun) { begun } else { now };
+            state.current = Some(Current { key: outcome?, born, uses: 0 });
             Ok(())
         };
         flight.boxed().shared()

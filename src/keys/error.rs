@@ -50,7 +50,8 @@ pub enum Error {
     /// The configured key is not a symmetric encryption key.
     #[error("key \"{label}\" cannot encrypt: {detail}")]
     KeyUnsuitable { label: Label, detail: String },
-    /// The wrapped key is damaged or, where the key service cannot tell the two apart (KMS), was made for another context.
+    /// The wrapped key is damaged or, where the key service cannot tell these apart, was made for another context (KMS, Transit) or by
+    /// another key (Transit).
     #[error("key \"{label}\": the wrapped key is damaged or belongs to another object: {detail}")]
     InvalidCiphertext { label: Label, detail: String },
     /// The wrapped key is whole but was made for another object or scope.
@@ -59,8 +60,8 @@ pub enum Error {
     /// The wrapped key was made by another key than the one configured under this label.
     #[error("key \"{label}\": the wrapped key was made by another key: {detail}")]
     IncorrectKey { label: Label, detail: String },
-    /// The wrapped key was made by a version that this keyring does not hold.
-    #[error("key \"{label}\": version {version} is not in the keyring")]
+    /// The wrapped key was made by a version that this key does not have.
+    #[error("key \"{label}\": there is no version {version} of it")]
     UnknownKeyVersion { label: Label, version: u32 },
     /// The key service answered with something that breaks its contract: another key's id, a key of the wrong length.
     #[error("key \"{label}\": the key service broke its contract: {detail}")]

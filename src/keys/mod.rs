@@ -14,6 +14,7 @@ pub mod kms;
 mod lookups;
 pub mod rules;
 mod sources;
+pub mod transit;
 
 pub use cache::CacheLimits;
 pub use choice::{Choice, CustomerKey, Stored};
@@ -47,7 +48,8 @@ pub struct Generated {
 /// - Every `generate` gives another key and another blob. The blob has 1 to [`BLOB_LEN_MAX`] bytes.
 /// - `unwrap` gives the key only for the label and for the exact context (all names, all values) it was generated with. Anything
 ///   else is an error, never another key: [`Error::InvalidCiphertext`] or [`Error::WrongContext`] for a damaged blob or another
-///   context, [`Error::IncorrectKey`] or [`Error::UnknownKeyVersion`] for a blob of another key.
+///   context, [`Error::IncorrectKey`] or [`Error::UnknownKeyVersion`] for a blob of another key. A key service that cannot tell (Transit)
+///   has [`Error::InvalidCiphertext`] for that too.
 /// - A blob that cannot be one of its own is refused without a call to anybody.
 /// - The label chooses the key through the configuration. A label it does not know is [`Error::UnknownLabel`]. Nothing inside a
 ///   blob may choose a key that the configuration does not map from that label.

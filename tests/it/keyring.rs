@@ -21,7 +21,7 @@ async fn contract() {
     };
     let foreign = keyring("other").generate(&label, &context()).await.expect("generates").blob;
     let provider = Arc::new(keyring("ours"));
-    provider_contract(&Subject { provider, label: label.clone(), second: label, foreign }).await;
+    provider_contract(&Subject { provider, label: label.clone(), second: label, foreign, tells_keys: true }).await;
 }
 
 fn keyring(args: &[&str], file: &Path) -> String {

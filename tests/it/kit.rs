@@ -79,6 +79,7 @@ pub struct Launch {
     kms: Option<Kms>,
     /// The label in place of `local`, whose section is left out.
     without_local: Option<String>,
+    key: Option<String>,
     s3: SocketAddr,
     admin: SocketAddr,
 }
@@ -103,6 +104,7 @@ impl Launch {
             environment: Vec::new(),
             kms: None,
             without_local: None,
+            key: None,
             s3: free_address(),
             admin: free_address(),
         }
@@ -138,11 +140,18 @@ impl Launch {
         self
     }
 
+    /// A key of another kind in place of the keyring: its settings but for the label, as TOML.
+    pub fn key(mut self, toml: &str) -> Self {
+        self.key = Some(toml.to_owned());
+        self
+    }
+
     /// Writes the configuration file.
     pub fn write(&self) -> PathBuf {
-        let key = match &self.kms {
-            Some(Kms { endpoint, arn }) => format!("kind = \"kms\"\nkey_arn = \"{arn}\"\nendpoint = \"{endpoint}\""),
-            None => {
+        let key = match (&self.key, &self.kms) {
+            (Some(toml), _) => toml.clone(),
+            (None, Some(Kms { endpoint, arn })) => format!("kind = \"kms\"\nkey_arn = \"{arn}\"\nendpoint = \"{endpoint}\""),
+            (None, None) => {
                 let keyring = self.folder.join("keyring");
                 if !keyring.exists() {
                     let made = ciphergate().args(["keygen", "--out"]).arg(&keyring).output().expect("keygen runs");

@@ -70,7 +70,7 @@ async fn contract() {
     let (first, second, stranger) = (kms.new_key().await, kms.new_key().await, kms.new_key().await);
     let foreign = kms.provider([("x", &stranger)]).generate(&label("x"), &context()).await.expect("generates").blob;
     let provider = Arc::new(kms.provider([("k1", &first), ("k2", &second)]));
-    provider_contract(&Subject { provider, label: label("k1"), second: label("k2"), foreign }).await;
+    provider_contract(&Subject { provider, label: label("k1"), second: label("k2"), foreign, tells_keys: true }).await;
 }
 
 #[tokio::test]

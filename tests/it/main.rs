@@ -24,3 +24,4 @@ mod recover;
 mod reseal;
 mod sse;
 mod store;
+mod transit;

@@ -13,15 +13,24 @@ struct Fake {
     made: Mutex<Vec<[u8; 32]>>,
     contexts: Mutex<Vec<KeyContext>>,
     broken: Mutex<Option<Error>>,
+    /// How long a call takes, by this clock.
+    takes: Mutex<Option<(Arc<Still>, Duration)>>,
+}
+
+impl Fake {
+    fn work(&self) -> Result<(), Error> {
+        if let Some((clock, time)) = &*self.takes.lock().unwrap() {
+            clock.advance(*time);
+        }
+        self.broken.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
 }
 
 #[async_trait::async_trait]
 impl KeyProvider for Fake {
     async fn generate(&self, _: &Label, context: &KeyContext) -> Result<Generated, Error> {
         tokio::task::yield_now().await;
-        if let Some(e) = self.broken.lock().unwrap().clone() {
-            return Err(e);
-        }
+        self.work()?;
         let mut made = self.made.lock().unwrap();
         let next = made.len() as u8 + 1;
         made.push([next; 32]);
@@ -31,9 +40,7 @@ impl KeyProvider for Fake {
 
     async fn unwrap(&self, label: &Label, context: &KeyContext, blob: &[u8]) -> Result<KeyEncryptionKey, Error> {
         tokio::task::yield_now().await;
-        if let Some(e) = self.broken.lock().unwrap().clone() {
-            return Err(e);
-        }
+        self.work()?;
         self.contexts.lock().unwrap().push(context.clone());
         let damaged = || Error::InvalidCiphertext { label: label.clone(), detail: String::new() };
         let key = self.made.lock().unwrap().get(usize::from(blob[0])).copied().ok_or_else(damaged)?;
@@ -253,6 +260,17 @@ async fn a_revoked_key_is_unusable_once_its_time_is_up_for_reads_and_for_writes(
         let moved = house.keys.rewrap(at("b", "k", &made.envelope), &Choice::Rule, "b", "copy").await;
         assert_eq!(moved.unwrap_err(), revoked(), "{after}");
     }
+    // Both times count from before the call that made the key.
+    let house = house_with(KeyMode::Shared, &limits);
+    *house.fake.takes.lock().unwrap() = Some((house.clock.clone(), Duration::from_secs(10)));
+    let made = house.keys.fresh("b", "k", Layout::Single).await.unwrap();
+    *house.fake.broken.lock().unwrap() = Some(revoked());
+    house.clock.advance(Duration::from_secs(30));
+    assert_eq!(house.keys.fresh("b", "l", Layout::Single).await.unwrap_err(), revoked());
+    house.clock.advance(Duration::from_millis(9_999));
+    house.keys.open("b", "k", &made.envelope).await.unwrap();
+    house.clock.advance(Duration::from_millis(1));
+    assert_eq!(house.keys.open("b", "k", &made.envelope).await.unwrap_err(), revoked());
     // Without sharing, a write fails at once, and a key that came from an unwrap has the same time as one that was made here.
     let house = house_with(KeyMode::PerObject, &limits);
     let made = house.keys.fresh("b", "k", Layout::Single).await.unwrap();
@@ -307,8 +325,8 @@ async fn the_keys_of_more_objects_than_allowed_are_not_kept() {
     // Each was pushed out before its second turn.
     let stats = house.keys.stats();
     assert_eq!((stats.unwrap_calls, stats.unwrapped), (40, Lookups { hits: 0, misses: 40, coalesced: 0 }));
-    for n in 10..20 {
-        house.keys.open("b", &format!("k{n}"), &made[n]).await.unwrap();
+    for (n, envelope) in made.iter().enumerate().skip(10) {
+        house.keys.open("b", &format!("k{n}"), envelope).await.unwrap();
     }
     assert_eq!(house.keys.stats().unwrapped, Lookups { hits: 10, misses: 40, coalesced: 0 });
 }

@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(attempts(&mut breaker, 4000, [FINE]), Change::Closed);
         // Half is not most.
         let mut mixed = self::breaker();
-        attempts(&mut mixed, 0, [THROTTLED, FINE, DOWN, FINE].into_iter().cycle().take(19).chain([DOWN]));
+        attempts(&mut mixed, 0, [FINE, THROTTLED, FINE, DOWN].into_iter().cycle().take(20));
         assert_eq!(mixed.refusal(ms(0)), Some(Trouble::Failing));
         // By its share, too; the window began anew when it closed.
         assert_eq!(attempts(&mut breaker, 4000, [THROTTLED, FINE].into_iter().cycle().take(19)), Change::None);

@@ -178,6 +178,15 @@ async fn an_open_breaker_answers_as_the_service_did() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_a_retry_that_the_breaker_would_refuse() {
+    let house = House::new(GuardLimits { pause: Duration::from_secs(4), breaker: in_a_row(1), ..limits() });
+    house.feels(Mood::Throttles);
+    let begun = std::time::Instant::now();
+    assert!(matches!(house.ask().await, Err(Error::Throttled { .. })));
+    assert!(begun.elapsed() < Duration::from_secs(1) && house.calls() == 1, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn retries_go_by_the_share_that_is_set() {
     let mut made = Vec::new();
     for retry_percent in [1, 50, 100] {

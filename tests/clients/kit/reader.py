@@ -75,6 +75,7 @@ def keys_of(config, customer_key=None):
         keyring=[entry["file"] for entry in config["keys"] if entry["kind"] == "keyring"],
         kms=[f"{entry['label']}={entry['key_arn']}" for entry in kms],
         kms_endpoint=kms[0]["endpoint"] if kms else None,
+        transit=[],
         customer_key=customer_key,
     )
 

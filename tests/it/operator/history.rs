@@ -465,5 +465,8 @@ async fn what_was_moved_when_a_run_died_counts_as_moved() {
     assert_eq!((told.code, &document["moved"], &document["failures"]["count"]), (Some(0), &2.into(), &0.into()), "{document}");
     // k2: what was written, and what the move had made.
     assert_eq!((&document["objects"], &document["stayed"]), (&4.into(), &2.into()), "{document}");
-    assert_eq!((&document["keys"]["local"]["before"]["objects"], &document["keys"]["local"]["needed"]), (&2.into(), &false.into()));
+    assert_eq!(
+        (&document["keys"]["local"]["before"]["objects"], &document["keys"]["local"]["needed"]),
+        (&2.into(), &false.into())
+    );
 }
