@@ -77,9 +77,9 @@ pub struct Launch {
     more: String,
     environment: Vec<(String, String)>,
     kms: Option<Kms>,
+    key: Option<String>,
     /// The label in place of `local`, whose section is left out.
     without_local: Option<String>,
-    key: Option<String>,
     s3: SocketAddr,
     admin: SocketAddr,
 }
@@ -103,8 +103,8 @@ impl Launch {
             more: String::new(),
             environment: Vec::new(),
             kms: None,
-            without_local: None,
             key: None,
+            without_local: None,
             s3: free_address(),
             admin: free_address(),
         }
@@ -134,15 +134,15 @@ impl Launch {
         self
     }
 
-    /// Without the key `local`: new objects get the one of this label.
-    pub fn without_local(mut self, label: &str) -> Self {
-        self.without_local = Some(label.to_owned());
-        self
-    }
-
     /// A key of another kind in place of the keyring: its settings but for the label, as TOML.
     pub fn key(mut self, toml: &str) -> Self {
         self.key = Some(toml.to_owned());
+        self
+    }
+
+    /// Without the key `local`: new objects get the one of this label.
+    pub fn without_local(mut self, label: &str) -> Self {
+        self.without_local = Some(label.to_owned());
         self
     }
 
