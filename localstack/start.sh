@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# S3 and KMS for tests on this machine: LocalStack's community core from PyPI, without Docker, on loopback only.
+# S3, KMS and STS for tests on this machine: LocalStack's community core from PyPI, without Docker, on loopback only.
 #
-#   localstack/start.sh PORT DATA_DIR     returns when both services answer and the scripts of init/ready.d are through
+#   localstack/start.sh PORT DATA_DIR     returns when the services answer and the scripts of init/ready.d are through
 #   localstack/stop.sh DATA_DIR
 #
 # A second start on the same DATA_DIR is a no-op. Everything stored is gone after a stop. Installed packages are kept in
@@ -44,7 +44,7 @@ unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY AWS_PROFILE AWS_SESSION_TOKE
 export OVERRIDE_IN_DOCKER=0 # inside any container it would otherwise take /var/lib/localstack for its own and bind all interfaces
 export FILESYSTEM_ROOT=$root CONFIG_DIR=$data/conf
 export GATEWAY_LISTEN=127.0.0.1:$port LOCALSTACK_HOST=localhost:$port
-export SERVICES=s3,kms STRICT_SERVICE_LOADING=1 EAGER_SERVICE_LOADING=1
+export SERVICES=s3,kms,sts STRICT_SERVICE_LOADING=1 EAGER_SERVICE_LOADING=1
 export DISABLE_EVENTS=1 SKIP_SSL_CERT_DOWNLOAD=1 DNS_ADDRESS=0 # three ways it would look for the internet
 export S3_SKIP_SIGNATURE_VALIDATION=0                          # at least presigned URLs are checked
 export LS_LOG=${LS_LOG:-warn} PYTHONWARNINGS=ignore

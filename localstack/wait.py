@@ -1,4 +1,4 @@
-"""Wait for LocalStack: wait.py DATA_DIR PORT PID SECONDS. Exit 0 when S3 and KMS answer and every init script has succeeded."""
+"""Wait for LocalStack: wait.py DATA_DIR PORT PID SECONDS. Exit 0 when S3, KMS and STS answer and every init script has succeeded."""
 
 import json
 import os
@@ -24,10 +24,10 @@ def state(port):
     if failed:
         print(f"init script failed: {', '.join(failed)}", file=sys.stderr)
         return False
-    if "error" in (services.get("s3"), services.get("kms")):
+    if "error" in (services.get("s3"), services.get("kms"), services.get("sts")):
         print(f"services did not load: {services}", file=sys.stderr)
         return False
-    up = all(services.get(name) in ("running", "available") for name in ("s3", "kms"))
+    up = all(services.get(name) in ("running", "available") for name in ("s3", "kms", "sts"))
     return True if up and init.get("completed") else None
 
 

@@ -35,14 +35,15 @@ const ONLY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// An outside crate and the places that may name it: a room, or one file of it.
-const CRATES: [(&str, &[&str]); 15] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("actix_web", &["http", "admin"]),
     ("actix_http", &["http/bridge.rs", "http/server.rs"]),
     ("actix_service", &["http/server.rs"]),
     ("actix_tls", &["http/server.rs"]),
     ("s3s_multipart", &["http/form.rs"]),
     ("aws_sdk_s3", &["backend/sdk.rs", "backend/buckets.rs", "backend/copy.rs", "backend/multipart.rs", "backend/versions.rs"]),
-    ("aws_sdk_kms", &["keys/kms.rs"]),
+    ("aws_sdk_kms", &["keys/kms.rs", "keys/kms"]),
+    ("aws_sdk_sts", &["keys/kms/role.rs"]),
     ("aws_config", &["app", "backend/sdk.rs", "keys/kms.rs", "keys/kms"]),
     ("chacha20poly1305", &["crypto"]),
     ("governor", &["bulk"]),

@@ -19,8 +19,7 @@ try:
     from awscrt.checksums import crc64nvme
 except ImportError:
     TABLE = list(range(256))
-    for _ in range(8):
-        TABLE = [n >> 1 ^ (0x9A6C9329AC4BC9B5 if n & 1 else 0) for n in TABLE]
+    for _ in range(8): TABLE = [n >> 1 ^ (0x9A6C9329AC4BC9B5 if n & 1 else 0) for n in TABLE]
     def crc64nvme(data, crc):
         return functools.reduce(lambda crc, byte: TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8, data, crc ^ 2**64 - 1) ^ 2**64 - 1
 
@@ -28,24 +27,19 @@ B, T, S, NMAX = 65536, 16, 5242880, 10000  # section 1
 AEADS = {1: ChaCha20Poly1305, 2: AESGCM}
 CHECKSUM_LENGTHS = [0, 4, 4, 8, 20, 32, 64, 16, 8, 8, 16]
 
-class Refused(Exception):
-    """This is no object that a writer following the text made, or not with these keys."""
-
+class Refused(Exception): """This is no object that a writer following the text made, or not with these keys."""
 def demand(holds, why):
     if not holds:
         raise Refused(why)
 
 # Sections 1 and 8: lengths.
 def plain_len(c):
-    if c == 240:
-        return 0
     d, whole = c - 224, S + 16 * 80 + 144
     k = min(d // whole, 9999)
     f, r = divmod(d - k * whole, B + T)
     rest = f * B + (r - T if r else 0)
-    demand(d >= 0 and (r == 0 or r > T) and (k or rest) and (k == 9999 or rest < S), f"no object is {c} bytes long")
-    return k * S + rest
-
+    demand(c == 240 or d >= 0 and (r == 0 or r > T) and (k or rest) and (k == 9999 or rest < S), f"no object is {c} bytes long")
+    return k * S + rest if c != 240 else 0
 def chunked_len(p):
     return p + T * -(-p // B)
 def part_len(header):
@@ -59,12 +53,15 @@ def expand(prk, info, length=32):
 def object_prk(suite, dek):
     return extract(b"cg1 object" + bytes([suite]), dek)
 
+def listed(words, size=4):
+    return b"".join(len(word).to_bytes(size) + word for word in words)
+def words_of(context):
+    return [word.encode() for pair in sorted(context.items()) for word in pair]
 def unseal(aead, key, sealed, why, nonce=bytes(12)):
     try:
         return aead(key).decrypt(nonce, sealed, b"")
     except InvalidTag:
         raise Refused(why) from None
-
 def bytes_of(text, what):
     demand(text and re.fullmatch(r"[A-Za-z0-9_-]+", text) and len(text) % 4 != 1, f"{what} is missing or malformed")
     raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -90,10 +87,10 @@ class Envelope:
         return {"cg": "1", "scope": scope} | ({} if self.shared else {"key": name})
     def open(self, x, scope, key):
         """PRK, by X and the object's place."""
+        demand(len(x) == 32, "X, or the client's key, has another length than 32 bytes")
         check = expand(extract(self.salt, x), b"cg1 customer", 16)
         demand(not self.customer or hmac.compare_digest(check, self.blob), "this is another client's key, or the envelope was altered")
-        place = b"".join(len(part).to_bytes(size) + part for part, size in ((scope.encode(), 2), (key.encode(), 4)))
-        w = expand(extract(self.salt, x), b"cg1 wrap" + self.head + place)
+        w = expand(extract(self.salt, x), b"cg1 wrap" + self.head + listed([scope.encode()], 2) + listed([key.encode()]))
         prk = object_prk(self.suite, unseal(AEADS[self.suite], w, self.wrapped, "the envelope is another object's, or was altered"))
         demand(hmac.compare_digest(expand(prk, b"commit"), self.commit), "the envelope does not belong to its key")
         return prk
@@ -102,8 +99,7 @@ HEADERS = ["cache-control", "content-disposition", "content-encoding", "content-
 def metadata(envelope, prk, entry):
     """Section 15: content headers and user metadata that lie sealed beside the object; none where they lie there in plain."""
     demand(envelope.seals_metadata == (entry is not None), "sealed metadata are missing, or the envelope does not announce them")
-    if entry is None:
-        return {}
+    if entry is None: return {}
     demand(len(entry) in [-(-4 * (64 * k + T) // 3) for k in range(1, 24)], "the sealed metadata have an impossible length")
     sealed, key = bytes_of(entry, "the entry"), expand(prk, b"meta" + envelope.salt)
     m, at, last, found = unseal(AEADS[envelope.suite], key, sealed, "the metadata were altered, or are those of another wrap"), 0, (0,), {}
@@ -159,7 +155,6 @@ def exactly(body, length):
         demand(piece, "the object ended early")
         got += piece
     return bytes(got)
-
 def plaintext(suite, prk, multipart, source):
     """Plaintext as it verifies. The last chunk comes when padding, footer and the check of the whole have held too."""
     footer = Footer(suite, prk, multipart, source.size, source.tail)
@@ -190,8 +185,7 @@ class File:
         self.file.seek(max(0, self.size - length))
         return exactly(self.file, length)
     def body(self):
-        self.file.seek(0)
-        return self.file
+        return self.file if self.file.seek(0) == 0 else None
 
 class Bucket:
     def __init__(self, s3, bucket, key, version=None):
@@ -208,34 +202,25 @@ def by_keyring(ring, envelope, context):
     masters, blob = {entry["version"]: bytes.fromhex(entry["secret"]) for entry in ring["keys"]}, envelope.blob
     version = int.from_bytes(blob[1:5])
     demand(len(blob) == 101 and blob[0] == 1 and version in masters, f"the wrapped key is not a keyring's, or version {version} is missing")
-    words = [word.encode() for word in (envelope.label, *(word for pair in sorted(context.items()) for word in pair))]
-    c = b"".join(len(word).to_bytes(4) + word for word in words)
-    prk = extract(b"cg keyring 1", masters[version])
+    c, prk = listed([envelope.label.encode(), *words_of(context)]), extract(b"cg keyring 1", masters[version])
     demand(hmac.compare_digest(expand(prk, b"id", 8), blob[5:13]), "the key was wrapped by another keyring")
     demand(hmac.compare_digest(expand(prk, b"context" + c, 8), blob[13:21]), "the key was wrapped for another object")
     return unseal(ChaCha20Poly1305, expand(prk, b"wrap" + blob[:53] + c), blob[53:], "the wrapped key was altered")
-
 def by_transit(place, envelope, context):
     """docs/TRANSIT.md. `place` is https://HOST:PORT/v1/MOUNT/decrypt/KEY, the token is in BAO_TOKEN."""
     import urllib.request
     demand(re.fullmatch(rb"vault:v[1-9][0-9]{0,8}:[A-Za-z0-9+/]{80}", envelope.blob), "the wrapped key is not Transit's")
-    words = [word.encode() for pair in sorted(context.items()) for word in pair]
-    bound = hashlib.sha256(b"ciphergate transit 1" + b"".join(len(word).to_bytes(4) + word for word in words)).digest()
+    bound = hashlib.sha256(b"ciphergate transit 1" + listed(words_of(context))).digest()
     question = json.dumps({"ciphertext": envelope.blob.decode(), "context": base64.b64encode(bound).decode()}).encode()
     headers = {"X-Vault-Token": os.environ["BAO_TOKEN"], "X-Vault-Request": "true", "X-Vault-Namespace": os.environ.get("BAO_NAMESPACE", "")}
     with urllib.request.urlopen(urllib.request.Request(place, question, headers), timeout=30) as answer:
-        x = base64.b64decode(json.load(answer)["data"]["plaintext"], validate=True)
-    demand(len(x) == 32, "Transit answered with another key")
-    return x
-
+        return base64.b64decode(json.load(answer)["data"]["plaintext"], validate=True)
 def x_of(envelope, scope, key, options):
     """X by whatever the command line offers for the envelope's label, and by nothing that the bucket names."""
     if envelope.customer or options.customer_key:
         demand(envelope.customer and options.customer_key, "this object and --customer-key do not go together")
         c = open(options.customer_key, "rb").read(64)
-        c = c if len(c) == 32 else base64.b64decode(c.strip(), validate=True)
-        demand(len(c) == 32, "the client's key has 32 bytes, or their Base64")
-        return c
+        return c if len(c) == 32 else base64.b64decode(c.strip(), validate=True)
     for path in options.keyring:
         ring = tomllib.loads(open(path, encoding="utf-8").read())
         demand(ring.keys() == {"format", "label", "primary", "keys"} and ring["format"] == 1, f"{path} is no keyring")
@@ -248,7 +233,7 @@ def x_of(envelope, scope, key, options):
     import boto3
     kms = boto3.client("kms", region_name=arn.split(":")[3], endpoint_url=options.kms_endpoint)
     answer = kms.decrypt(CiphertextBlob=envelope.blob, KeyId=arn, EncryptionContext=envelope.context(scope, key))
-    demand(answer["KeyId"] == arn and len(answer["Plaintext"]) == 32, "KMS answered with another key")
+    demand(answer["KeyId"] == arn, "KMS answered with another key")
     return answer["Plaintext"]
 
 def inspect(envelope, source):
@@ -260,14 +245,11 @@ def inspect(envelope, source):
 def write(pieces, path):
     """A file has its name when everything verified; until then it lies beside it under another."""
     if path == "-":
-        sys.stdout.buffer.writelines(pieces)
-        return sys.stdout.buffer.flush()
+        return sys.stdout.buffer.writelines(pieces), sys.stdout.buffer.flush()
     out = tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or ".", prefix=".cg1-", delete=False)
     try:
         with out:
-            out.writelines(pieces)
-            out.flush()
-            os.fsync(out.fileno())
+            out.writelines(pieces), out.flush(), os.fsync(out.fileno())
         os.replace(out.name, path)
     except BaseException:
         os.unlink(out.name)
@@ -301,12 +283,14 @@ def main():
             options.scope, options.key = options.scope or bucket, options.key or key
         else:
             source = File(options.source, options.envelope, options.entry)
-        envelope = Envelope(options.envelope or source.envelope)  # another one of the same key opens as well: section 16
+        own = Envelope(source.envelope)
+        envelope = Envelope(options.envelope) if options.envelope else own  # another one of the same key opens as well: section 16
+        demand(envelope.commit == own.commit and envelope.seals_metadata == own.seals_metadata, "this envelope is not one of the object")
         if options.inspect:
             return inspect(envelope, source)
         demand(options.scope and options.key, "a file needs --scope and --key")
         prk = envelope.open(x_of(envelope, options.scope, options.key, options), options.scope, options.key)
-        beside, pieces = metadata(Envelope(source.envelope), prk, source.entry), plaintext(envelope.suite, prk, envelope.multipart, source)
+        beside, pieces = metadata(own, prk, source.entry), plaintext(envelope.suite, prk, envelope.multipart, source)
         write([json.dumps(beside, indent=2).encode() + b"\n"] if options.metadata else pieces, options.out)
     except Exception as failure:  # whatever it is, nothing unverified has left
         sys.exit(f"cg1: {type(failure).__name__}: {failure}")

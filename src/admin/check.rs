@@ -12,7 +12,15 @@ pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
     actix_web::rt::System::new().block_on(async {
         let app = App::build(config).await.map_err(Failure::run)?;
         let mut failed = 0;
-        for proof in app.keys().prove().await {
+        let mut unpinned = Vec::new();
+        for pin in app.pins() {
+            println!("{pin}");
+            if pin.keys.is_err() {
+                failed += 1;
+                unpinned.push(&pin.label);
+            }
+        }
+        for proof in app.keys().prove().await.into_iter().filter(|proof| !unpinned.contains(&&proof.label)) {
             match proof.outcome {
                 Ok(()) => println!("key {}: wraps and unwraps", proof.label),
                 Err(error) => {

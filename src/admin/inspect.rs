@@ -13,7 +13,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
         (Some(path), _) => file(path, args.envelope.as_deref().unwrap_or_default())?,
         (None, Some(target)) => {
             let object = target.object().map_err(Failure::usage)?;
-            operator::with_gateway(&args.config, target, async |gateway, _| {
+            operator::without_keys(&args.config, target, async |gateway, _| {
                 let told = inspect(&gateway, &object, args.version_id.as_deref(), args.unlock).await;
                 told.map_err(|error| Failure::Run(format!("{target}: {}", chain(&error))))
             })?

@@ -32,16 +32,37 @@ pub(super) fn with_gateway<T>(
     with_app(config, target, async |_, gateway, stop| work(gateway, stop).await)
 }
 
-/// The same for a command that needs more of what the gateway is made of.
+/// The same for a command that may have no need for a key: an alias that leads nowhere then shows where its key is needed.
+pub(super) fn without_keys<T>(
+    config: &ConfigArgs,
+    target: &Target,
+    work: impl AsyncFnOnce(Gateway, Stop) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    run_with(config, target, false, async |_, gateway, stop| work(gateway, stop).await)
+}
+
+/// The same as [`with_gateway`] for a command that needs more of what the gateway is made of.
 pub(super) fn with_app<T>(
     config: &ConfigArgs,
     target: &Target,
+    work: impl AsyncFnOnce(&App, Gateway, Stop) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    run_with(config, target, true, work)
+}
+
+fn run_with<T>(
+    config: &ConfigArgs,
+    target: &Target,
+    needs_keys: bool,
     work: impl AsyncFnOnce(&App, Gateway, Stop) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let config = serve::load(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::run)?;
     runtime.block_on(async {
         let app = App::build(config).await.map_err(Failure::run)?;
+        if needs_keys {
+            app.pinned().map_err(Failure::run)?;
+        }
         let gateway = app.operator();
         target.admit(gateway.place()).map_err(Failure::usage)?;
         let stop = Stop::default();

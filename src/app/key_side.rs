@@ -3,20 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use aws_config::{BehaviorVersion, Region};
-
-use super::store_side::{http_client, tls_context};
+use super::kms_side::{KmsSide, Pin};
 use super::{Error, kms_limits, transit};
 use crate::config::{self, Config, KeySource};
 use crate::keys::guard::Guard;
 use crate::keys::keyring::Keyring;
-use crate::keys::kms::{KeyArn, KmsOptions, KmsProvider};
 use crate::keys::rules::{BucketRule, KeyMode, KeyRules, PrefixRule, Rule, SuiteChoice};
 use crate::keys::transit::TransitKey;
 use crate::keys::{CacheLimits, KeyProvider, Keys, Label, Lookups, Sources, Stats};
 use crate::observe::metrics::{CacheCounts, KeyCounts};
 
-pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
+/// The keys, and what each of those in AWS KMS turned out to be.
+pub(super) async fn build(config: &Config) -> Result<(Keys, Vec<Pin>), Error> {
     let default = &config.default_rule;
     let default = rule(&default.key, default.suite, default.mode, default.hash_key_names, default.seal_metadata);
     let buckets: BTreeMap<String, BucketRule> = config
@@ -36,25 +34,13 @@ pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
     let plaintext = plaintext.map(|(name, _)| name.to_string()).collect();
     let rules = KeyRules::new(default, buckets).map_err(Error::Rules)?.with_plaintext(plaintext);
 
+    let mut kms = KmsSide::new(&config.kms);
     let mut providers: HashMap<Label, Arc<dyn KeyProvider>> = HashMap::new();
     for key in &config.keys {
         let label = label(&key.label);
         let provider: Arc<dyn KeyProvider> = match &key.source {
             KeySource::Keyring { file } => Arc::new(Keyring::load(file, &label)?),
-            KeySource::Kms { arn, endpoint, ca_file } => {
-                let context = tls_context(ca_file.as_deref())?;
-                let arn: KeyArn = arn.as_str().parse().map_err(|error: crate::keys::kms::ArnError| Error::Arn {
-                    text: arn.to_string(),
-                    detail: error.to_string(),
-                })?;
-                let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client(&context));
-                let sdk = loader.region(Region::new(arn.region().to_owned())).load().await;
-                let limits = kms_limits::guard(&config.kms);
-                let options =
-                    KmsOptions { endpoint: endpoint.as_ref().map(ToString::to_string), ..kms_limits::options(&config.kms) };
-                let provider = Arc::new(KmsProvider::new(&sdk, &options, [(label.clone(), arn)]));
-                Arc::new(Guard::new(provider, label.clone(), limits, Sources::system()))
-            }
+            KeySource::Kms(key) => kms.provider(&label, key).await?,
             KeySource::Transit { endpoint, mount, name, namespace, ca_file, token } => {
                 let writes = rules.writers().any(|writer| writer.rule.label == label);
                 let key = TransitKey {
@@ -76,7 +62,8 @@ pub(super) async fn build(config: &Config) -> Result<Keys, Error> {
         shared_max_uses: config.key_cache.shared_uses_max,
         ..CacheLimits::default()
     };
-    Keys::new(rules, providers, &limits, Sources::system()).map_err(Error::Keys)
+    let keys = Keys::new(rules, providers, &limits, Sources::system()).map_err(Error::Keys)?;
+    Ok((keys, kms.into_pins()))
 }
 
 fn rule(key: &config::Label, suite: config::Suite, mode: config::KeyMode, hash_key_name: bool, seal_metadata: bool) -> Rule {

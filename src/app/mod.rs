@@ -3,6 +3,7 @@
 mod janitor;
 mod key_side;
 mod kms_limits;
+mod kms_side;
 mod store_side;
 mod transit;
 
@@ -28,6 +29,7 @@ use crate::observe::metrics as names;
 use crate::ops::multipart::LARGE_PLAIN_MAX;
 use crate::ops::{Access, AccessRules, AwsClientRule, AwsClients, Footers, Gateway, Multipart, StatePlace};
 
+pub use kms_side::Pin;
 pub use store_side::StoreSide;
 
 /// Memory for opened footers, over all workers.
@@ -70,6 +72,10 @@ pub enum Error {
     Unfit(keys::Error),
     #[error("the key ARN {text}: {detail}")]
     Arn { text: String, detail: String },
+    #[error("key \"{label}\": no region for {alias}: set its region, AWS_REGION, or a profile that has one")]
+    NoKeyRegion { label: keys::Label, alias: String },
+    #[error("{}", join(.0))]
+    Unpinned(Vec<String>),
     #[error("listen.domains: {0}")]
     Domains(String),
     #[error("metrics: {0}")]
@@ -95,17 +101,34 @@ pub struct App {
     config: Config,
     store: StoreSide,
     keys: Arc<Keys>,
+    pins: Vec<Pin>,
 }
 
 impl App {
-    /// Reads the files that the configuration names and builds the clients. Nothing is called yet, but for the settings of Transit keys.
+    /// Reads the files that the configuration names and builds the clients. Nothing is called yet, but for the settings of Transit keys and
+    /// AWS KMS where a key is named by an alias: what the alias leads to now is the key from here on. One that cannot be looked up is no
+    /// error yet, for the sake of work that needs no key: [`App::pinned`] says so.
     ///
     /// # Errors
-    /// Files that cannot be used, missing credentials or region for the store, Transit keys of a wrong kind.
+    /// Files that cannot be used, missing credentials or region for the store, an alias without a region, Transit keys of a wrong kind.
     pub async fn build(config: Config) -> Result<Self, Error> {
         let store = StoreSide::build(&config.backend).await?;
-        let keys = Arc::new(key_side::build(&config).await?);
-        Ok(Self { config, store, keys })
+        let (keys, pins) = key_side::build(&config).await?;
+        Ok(Self { config, store, keys: Arc::new(keys), pins })
+    }
+
+    /// What each key in AWS KMS turned out to be.
+    pub fn pins(&self) -> &[Pin] {
+        &self.pins
+    }
+
+    /// Whether every alias led to a key that may be used.
+    ///
+    /// # Errors
+    /// Each that did not, and why.
+    pub fn pinned(&self) -> Result<(), Error> {
+        let failed: Vec<String> = self.pins.iter().filter(|pin| pin.keys.is_err()).map(ToString::to_string).collect();
+        if failed.is_empty() { Ok(()) } else { Err(Error::Unpinned(failed)) }
     }
 
     /// The keys, for proving them.
@@ -137,8 +160,12 @@ impl App {
     /// Listens, tells `started` where, and serves until SIGTERM or SIGINT; then lets running transfers end.
     ///
     /// # Errors
-    /// Addresses that cannot be used, certificates that do not fit, a server that fails.
+    /// An alias that does not lead to its key, addresses that cannot be used, certificates that do not fit, a server that fails.
     pub async fn serve(self, started: impl FnOnce(Addresses)) -> Result<(), Error> {
+        self.pinned()?;
+        for pin in &self.pins {
+            tracing::info!(label = %pin.label, alias = pin.alias.as_deref(), role = pin.role.as_deref(), "{pin}");
+        }
         let metrics = install_metrics()?;
         let tls =
             self.config.listen.tls.as_ref().map(|files| tls::server(&files.certificate_file, &files.key_file)).transpose()?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::aws_client::aws_client;
 use super::kms::kms;
+use super::kms_key::{kms_key, refuse_kms_settings};
 use super::problem::{Origin, Problems};
 use super::secret::{FileError, Secret, check_private_file, open_file};
 use super::setting::{Setting, Shown};
@@ -253,7 +254,16 @@ fn keys(raw: Vec<raw::Key>, p: &mut Problems) -> (Option<Vec<Key>>, Distinct<Lab
 }
 
 fn key(raw: raw::Key, p: &mut Problems) -> Option<Key> {
-    let raw::Key { label, kind, key_arn, endpoint, ca_file, allow_plain_http, file: keyring, .. } = raw;
+    let label = raw.label.need(p, "name the key");
+    let kind = raw.kind.need(p, "set it to \"kms\", \"keyring\" or \"transit\"")?;
+    let kms = match kind {
+        KeyKind::Kms => kms_key(&raw, p),
+        KeyKind::Keyring | KeyKind::Transit => {
+            refuse_kms_settings(&raw, kind, p);
+            None
+        }
+    };
+    let raw::Key { endpoint, ca_file, allow_plain_http, file: keyring, .. } = raw;
     let transit = transit::Own {
         key_name: raw.key_name,
         mount: raw.mount,
@@ -261,18 +271,13 @@ fn key(raw: raw::Key, p: &mut Problems) -> Option<Key> {
         token_file: raw.token_file,
         token: raw.token,
     };
-    let label = label.need(p, "name the key");
-    let source = match kind.need(p, "set it to \"kms\", \"keyring\" or \"transit\"")? {
+    let source = match kind {
         KeyKind::Kms => {
             refuse_foreign(&keyring, KeyKind::Kms, p);
             transit.refuse(KeyKind::Kms, p);
-            refuse_exposed(&endpoint, &allow_plain_http, p);
-            let arn = key_arn.need(p, "set it to the ARN of the KMS key");
-            let ca_file = file(&ca_file, readable, p);
-            KeySource::Kms { arn: arn?, endpoint: endpoint.value, ca_file: ca_file? }
+            KeySource::Kms(kms?)
         }
         KeyKind::Keyring => {
-            refuse_foreign(&key_arn, KeyKind::Keyring, p);
             refuse_foreign(&endpoint, KeyKind::Keyring, p);
             refuse_foreign(&ca_file, KeyKind::Keyring, p);
             refuse_foreign(&allow_plain_http, KeyKind::Keyring, p);
@@ -283,7 +288,6 @@ fn key(raw: raw::Key, p: &mut Problems) -> Option<Key> {
             KeySource::Keyring { file: file(&keyring, check_private_file, p)?? }
         }
         KeyKind::Transit => {
-            refuse_foreign(&key_arn, KeyKind::Transit, p);
             refuse_foreign(&keyring, KeyKind::Transit, p);
             refuse_exposed(&endpoint, &allow_plain_http, p);
             let ca_file = file(&ca_file, readable, p);

@@ -8,6 +8,7 @@
 mod aws_client;
 mod check;
 mod kms;
+mod kms_key;
 mod problem;
 mod raw;
 pub mod render;
@@ -31,8 +32,9 @@ pub use problem::{Origin, Problem, Problems};
 pub use secret::{FileError, Secret, check_private_file};
 pub use source::{Override, Sources};
 pub use values::{
-    Access, AccessKeyId, BucketName, ClientName, Domain, Endpoint, KeyArn, KeyMode, KeyPrefix, Label, LogFormat, LogLevel,
-    MountPath, Region, Scope, StatePrefix, Suite, TransitKeyName, UploadChecksum,
+    Access, AccessKeyId, BucketName, ClientName, Domain, Endpoint, ExternalId, KeyAlias, KeyArn, KeyMode, KeyPrefix, Label,
+    LogFormat, LogLevel, MountPath, Region, Replica, RoleArn, Scope, SessionName, StatePrefix, Suite, TransitKeyName,
+    UploadChecksum,
 };
 
 /// A configuration that has been checked. Its `Display` is the effective settings as TOML with the origin of each, secrets redacted.
@@ -142,8 +144,8 @@ pub struct Key {
 /// Where a key lives.
 #[derive(Debug)]
 pub enum KeySource {
-    /// AWS KMS; the region is the ARN's.
-    Kms { arn: KeyArn, endpoint: Option<Endpoint>, ca_file: Option<PathBuf> },
+    /// AWS KMS.
+    Kms(KmsKey),
     /// A keyring file that nobody but its owner can read.
     Keyring { file: PathBuf },
     /// A key in the Transit engine of OpenBao or Vault.
@@ -163,6 +165,41 @@ pub enum Token {
     /// A file that nobody but its owner could read when the configuration was, and that may be renewed.
     File(PathBuf),
     Static(Secret),
+}
+
+/// A key in AWS KMS and how it is called.
+#[derive(Debug)]
+pub struct KmsKey {
+    pub name: KmsName,
+    /// Of the key's own region. `None`: AWS's.
+    pub endpoint: Option<Endpoint>,
+    pub ca_file: Option<PathBuf>,
+    /// `None`: the standard AWS chain calls in its own name.
+    pub role: Option<KmsRole>,
+    /// Further regions of a multi-region key, all of them distinct, in the order in which they are tried.
+    pub replicas: Vec<Replica>,
+}
+
+/// What a KMS key is named by.
+#[derive(Debug)]
+pub enum KmsName {
+    /// The region that is called is the ARN's.
+    Arn(KeyArn),
+    Alias {
+        alias: KeyAlias,
+        /// Never another one than the alias itself names.
+        region: Option<Region>,
+        /// The key that the alias has to lead to.
+        pinned: Option<KeyArn>,
+    },
+}
+
+/// A role that calls a key.
+#[derive(Debug)]
+pub struct KmsRole {
+    pub arn: RoleArn,
+    pub external_id: Option<ExternalId>,
+    pub session_name: SessionName,
 }
 
 /// Bounds on keys in memory.

@@ -182,10 +182,30 @@ section! {
         /// "kms" for AWS KMS, "keyring" for a local file made by `ciphergate keygen`, "transit" for the Transit engine of OpenBao or HashiCorp
         /// Vault (docs/TRANSIT.md).
         kind: KeyKind, Required = r#""kms""#;
-        /// kms: ARN of the key. Its region is the one that is called, always with the credentials of the standard AWS chain. Aliases are refused.
+        /// kms: ARN of the key. Its region is the one that is called.
         key_arn: KeyArn, Optional = r#""arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab""#;
+        /// kms: an alias, as alias/NAME or by its ARN, in place of key_arn. It is looked up once, when the gateway starts (kms:DescribeKey), and
+        /// the key that it leads to then is used until the next start. Whoever may move the alias chooses that key: set pinned_arn, or use
+        /// key_arn, where that is not wanted. An alias is no way to rotate: objects of the key it led to before are not readable under the
+        /// same label.
+        alias: KeyAlias, Instead = r#""alias/photos""#;
+        /// kms: ARN of the key that the alias has to lead to. If it leads to another one, the gateway does not start.
+        pinned_arn: KeyArn, Instead = r#""arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab""#;
+        /// kms: region that is called. A key ARN has its own; only of a multi-region key (key/mrk-...) another one can be named, which is its
+        /// replica there. alias/NAME without it is looked up in the region of the AWS environment or profile, as the aws command does.
+        region: Region, Optional = r#""eu-central-1""#;
         /// kms: base address of the key service. Without it, AWS KMS. transit: address of the server; needed.
         endpoint: Endpoint, Optional = r#""https://kms.example.com""#;
+        /// kms: further regions of a multi-region key, in the order in which they are tried while the first does not answer. Each is a region,
+        /// or { region = "eu-west-1", endpoint = "https://kms.example.com" }, which it has to be where the key itself has an endpoint.
+        replicas: Vec<Replica>, Instead = r#"["eu-west-1"]"#;
+        /// kms: role that the gateway assumes to call the key service, with the credentials of the standard AWS chain. Without it, those
+        /// credentials call.
+        assume_role_arn: RoleArn, Optional = r#""arn:aws:iam::111122223333:role/ciphergate-keys""#;
+        /// kms: external id, where the role's trust policy asks for one.
+        assume_role_external_id: ExternalId, Optional = r#""example-id""#;
+        /// kms: what the session of the role is called in audit logs.
+        assume_role_session_name: SessionName, Default = r#""ciphergate""#;
         /// kms, transit: certificates in PEM of private authorities, besides those of the system.
         ca_file: PathBuf, Optional = r#""tls/kms-ca.pem""#;
         /// kms, transit: whether the endpoint may be plain HTTP on another machine. Whoever can watch that network can then read every object:

@@ -12,8 +12,8 @@ const EXAMPLE_HEAD: &str = "\
 # An example configuration of Ciphergate. Rendered from src/config/raw.rs; docs/CONFIGURATION.md has the same as a page.
 #
 # Settings behind one mark show their default, or an example where there is none. Settings behind two marks say in another way what a
-# setting before them says, so only one of the two can be set, or belong to another kind of key. Paths are meant from the
-# folder of this file.
+# setting before them says or go with such a one, so not all of them can be set together, or belong to another kind of key. Paths are
+# meant from the folder of this file.
 # `ciphergate check --config FILE` says everything that is wrong with a file, and what is in effect.
 ";
 

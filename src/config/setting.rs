@@ -17,6 +17,8 @@ use super::values::*;
 pub trait Value: DeserializeOwned {
     /// Whether the value must never be shown, nor come from a place that others can see.
     const SECRET: bool = false;
+    /// Whether the value is not shown.
+    const HIDDEN: bool = Self::SECRET;
 }
 
 impl Value for bool {}
@@ -40,6 +42,13 @@ impl Value for AccessKeyId {}
 impl Value for ClientName {}
 impl Value for Region {}
 impl Value for KeyArn {}
+impl Value for KeyAlias {}
+impl Value for RoleArn {}
+impl Value for SessionName {}
+impl Value for ExternalId {
+    const HIDDEN: bool = true;
+}
+impl Value for Vec<Replica> {}
 impl Value for Endpoint {}
 impl Value for MountPath {}
 impl Value for TransitKeyName {}
@@ -69,11 +78,14 @@ impl<T> Setting<T> {
     }
 
     /// The value, or a mistake when nobody set it.
-    pub fn need(self, problems: &mut Problems, advice: &str) -> Option<T> {
+    pub fn need(&self, problems: &mut Problems, advice: &str) -> Option<T>
+    where
+        T: Clone,
+    {
         if self.origin.is_none() {
             self.refuse(problems, "this setting is missing", advice);
         }
-        self.value
+        self.value.clone()
     }
 
     /// Reports that the value, or its absence, does not fit with others.
@@ -338,7 +350,7 @@ impl Fields<'_, '_, '_> {
             };
         };
         let origin = self.reader.tree.origin(&key, raw.span());
-        let mut shown = if T::SECRET { format!("\"{REDACTED}\"") } else { literal(raw.get_ref()) };
+        let mut shown = if T::HIDDEN { format!("\"{REDACTED}\"") } else { literal(raw.get_ref()) };
         if T::SECRET
             && let Some((what, advice)) = self.reader.tree.secret_exposed(&origin)
         {
@@ -351,7 +363,10 @@ impl Fields<'_, '_, '_> {
             && let Some(text) = text
             && let Ok(unquoted) = ValueDeserializer::parse(&text).and_then(T::deserialize)
         {
-            (value, shown) = (Ok(unquoted), text);
+            value = Ok(unquoted);
+            if !T::HIDDEN {
+                shown = text;
+            }
         }
         self.lines.push((name, shown, origin.clone()));
         Setting { value: self.checked(value, &key, &origin, sample), key, origin: Some(origin), section }
@@ -372,6 +387,11 @@ fn literal(value: &DeValue<'_>) -> String {
         DeValue::Array(entries) => {
             let entries: Vec<String> = entries.iter().map(|entry| literal(entry.get_ref())).collect();
             format!("[{}]", entries.join(", "))
+        }
+        DeValue::Table(fields) => {
+            let fields: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{} = {}", name.get_ref(), literal(value.get_ref()))).collect();
+            format!("{{ {} }}", fields.join(", "))
         }
         other => format!("({})", other.type_str()),
     }

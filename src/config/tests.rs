@@ -613,6 +613,120 @@ fn transit_keys() {
 }
 
 #[test]
+fn kms_keys_by_alias_region_role_and_replica() {
+    let folder = Folder::new();
+    let with = |text: &str| folder.load(&format!("{LEAST}[[keys]]\nlabel = \"k2\"\nkind = \"kms\"\n{text}\n"));
+    let key = |text: &str| match with(text).unwrap_or_else(|problems| panic!("{text}: {problems}")).keys.pop().unwrap().source {
+        KeySource::Kms(key) => key,
+        other => panic!("{other:?}"),
+    };
+    let arn = |text: &str| match key(text).name {
+        KmsName::Arn(arn) => arn.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let single = "key_arn = \"arn:aws:kms:eu-central-1:111122223333:key/abc\"\n";
+    let multi = "key_arn = \"arn:aws:kms:eu-central-1:111122223333:key/mrk-abc\"\n";
+    let own = "alias = \"arn:aws:kms:eu-central-1:111122223333:alias/team/main\"\n";
+    assert_eq!(arn(&format!("{single}region = \"eu-central-1\"")), "arn:aws:kms:eu-central-1:111122223333:key/abc");
+    assert_eq!(arn(&format!("{multi}region = \"us-east-1\"")), "arn:aws:kms:us-east-1:111122223333:key/mrk-abc");
+    let pinned = "pinned_arn = \"arn:aws:kms:eu-central-1:111122223333:key/abc\"\n";
+    for (text, pinned) in [(own.to_owned(), None), (format!("{own}{pinned}region = \"eu-central-1\""), Some("abc"))] {
+        let KmsName::Alias { alias, pinned: told, .. } = key(&text).name else { panic!("{text}") };
+        assert_eq!((alias.region(), told.is_some()), (Some("eu-central-1"), pinned.is_some()));
+    }
+    let named = key("alias = \"alias/main\"\nregion = \"eu-west-1\"").name;
+    assert!(matches!(named, KmsName::Alias { region: Some(region), .. } if region.as_str() == "eu-west-1"));
+
+    let role = "assume_role_arn = \"arn:aws:iam::444455556666:role/path/keys\"\n";
+    let told = key(&format!("{single}{role}assume_role_external_id = \"one-two\"")).role.unwrap();
+    assert_eq!(told.external_id.unwrap().as_str(), "one-two");
+    assert_eq!((told.session_name.as_str(), told.arn.as_str()), ("ciphergate", "arn:aws:iam::444455556666:role/path/keys"));
+    let shown = with(&format!("{single}{role}assume_role_external_id = \"one-two\"")).unwrap().to_string();
+    assert!(shown.contains("assume_role_external_id = \"***\"") && !shown.contains("one-two"), "{shown}");
+
+    let https = "replicas = [{ region = \"eu-west-1\", endpoint = \"https://w.example.com\" }, { region = \"us-east-1\", endpoint = \"https://e.example.com\" }]";
+    for (text, endpoints) in [
+        (format!("{multi}replicas = [\"eu-west-1\", \"us-east-1\"]"), [None, None]),
+        (format!("{multi}endpoint = \"https://kms\"\n{https}"), [Some("https://w.example.com"), Some("https://e.example.com")]),
+        (format!("{own}{https}"), [Some("https://w.example.com"), Some("https://e.example.com")]),
+    ] {
+        let replicas = key(&text).replicas;
+        assert_eq!(replicas.iter().map(|replica| replica.region.as_str()).collect::<Vec<_>>(), ["eu-west-1", "us-east-1"]);
+        let told: Vec<_> = replicas.iter().map(|replica| replica.endpoint.as_ref().map(Endpoint::as_str)).collect();
+        assert_eq!(told, endpoints);
+    }
+    let variables = [("CIPHERGATE_KEYS__1__REPLICAS", "[\"eu-west-1\"]"), ("CIPHERGATE_KEYS__1__ASSUME_ROLE_ARN", "x")];
+    let sources =
+        folder.sources(&format!("{LEAST}[[keys]]\nlabel = \"k2\"\nkind = \"kms\"\n{multi}")).environment(environment(&variables));
+    let told = folder.told(Config::load(sources));
+    assert!(told.len() == 1 && told[0].contains("is not the ARN of a role"), "{told:?}");
+    assert!(with(&format!("{multi}{https}")).unwrap().to_string().contains("region = \"eu-west-1\" }"), "tables are shown");
+}
+
+#[test]
+fn what_kms_keys_cannot_be_is_told_with_what_to_do() {
+    let folder = Folder::new();
+    let single = "key_arn = \"arn:aws:kms:eu-central-1:111122223333:key/abc\"\n";
+    let multi = "key_arn = \"arn:aws:kms:eu-central-1:111122223333:key/mrk-abc\"\n";
+    let own = "alias = \"arn:aws:kms:eu-central-1:111122223333:alias/main\"\n";
+    let replica = |text: &str| format!("{multi}replicas = [{text}]");
+    for (text, what, advice) in [
+        (String::new(), "key_arn (", "or set alias"),
+        (
+            "key_arn = \"arn:aws:kms:eu-central-1:111122223333:alias/main\"".to_owned(),
+            "stands in the setting `alias`",
+            "key_arn =",
+        ),
+        (format!("{single}{own}"), "key_arn is set too", "keep one of the two"),
+        ("alias = \"main\"".to_owned(), "write alias/NAME", "alias ="),
+        ("alias = \"alias/aws/s3\"".to_owned(), "AWS manages", "alias ="),
+        ("alias = \"arn:aws:s3:eu-central-1:111122223333:alias/main\"".to_owned(), "must begin like", "alias ="),
+        (format!("{own}region = \"eu-west-1\""), "an alias of another region", "alias/NAME"),
+        (format!("{own}pinned_arn = \"arn:aws:kms:eu-west-1:111122223333:key/abc\""), "can never lead to it", "describe-key"),
+        (format!("{own}pinned_arn = \"arn:aws:kms:eu-central-1:444455556666:key/abc\""), "can never lead to it", "describe-key"),
+        (
+            "alias = \"alias/main\"\nregion = \"eu-west-1\"\npinned_arn = \"arn:aws:kms:eu-central-1:111122223333:key/abc\""
+                .to_owned(),
+            "can never lead to it",
+            "describe-key",
+        ),
+        (format!("{single}pinned_arn = \"arn:aws:kms:eu-central-1:111122223333:key/abc\""), "there is no alias", "set alias"),
+        (format!("{single}region = \"eu-west-1\""), "lives in eu-central-1 and nowhere else", "multi-region"),
+        (format!("{single}region = \"eu west\""), "not a region name", "region ="),
+        (format!("{single}replicas = [\"eu-west-1\"]"), "no multi-region key", "key/mrk-"),
+        (replica("\"eu-west-1\", \"eu-west-1\""), "named twice", "once"),
+        (replica("\"eu-central-1\""), "named twice", "once"),
+        (format!("{own}replicas = [\"eu-central-1\"]"), "named twice", "once"),
+        (replica("\"eu west\""), "not a region name", "replicas ="),
+        (replica("{ endpoint = \"https://x\" }"), "region", "replicas ="),
+        (replica("{ region = \"eu-west-1\", key = \"x\" }"), "unknown field", "replicas ="),
+        (replica("{ region = \"eu-west-1\", endpoint = \"http://10.0.0.1:1\" }"), "plain HTTP to another machine", "https://"),
+        (format!("endpoint = \"https://kms\"\n{}", replica("\"eu-west-1\"")), "`eu-west-1` has none", "endpoint ="),
+        (format!("{single}assume_role_arn = \"arn:aws:iam::444455556666:user/x\""), "not the ARN of a role", "assume_role_arn ="),
+        (format!("{single}assume_role_external_id = \"abc\""), "no role is assumed", "assume_role_arn"),
+        (format!("{single}assume_role_session_name = \"abc\""), "no role is assumed", "assume_role_arn"),
+        (
+            format!("{single}assume_role_arn = \"arn:aws:iam::444455556666:role/x\"\nassume_role_session_name = \"a b\""),
+            "not a session name",
+            "assume_role_session_name =",
+        ),
+    ] {
+        let told = folder.mistakes(&format!("{LEAST}[[keys]]\nlabel = \"k2\"\nkind = \"kms\"\n{text}\n"));
+        assert!(told.len() == 1 && told[0].contains(what) && told[0].contains(advice), "{text}: {told:#?}");
+    }
+    let secret =
+        format!("{single}assume_role_arn = \"arn:aws:iam::444455556666:role/x\"\nassume_role_external_id = \"not shown\"");
+    let told = folder.mistakes(&format!("{LEAST}[[keys]]\nlabel = \"k2\"\nkind = \"kms\"\n{secret}\n"));
+    assert!(told.len() == 1 && !told[0].contains("not shown"), "{told:?}");
+    for setting in
+        ["alias = \"alias/x\"", "region = \"r\"", "replicas = [\"r\"]", "assume_role_arn = \"arn:aws:iam::444455556666:role/x\""]
+    {
+        let told = folder.mistakes(&LEAST.replace("file = \"keyring\"", &format!("file = \"keyring\"\n{setting}")));
+        assert!(told.len() == 1 && told[0].contains("has no such setting"), "{setting}: {told:?}");
+    }
+}
+
+#[test]
 fn backends() {
     let folder = Folder::new();
     folder.write("backend.secret", "s3cret", 0o600);

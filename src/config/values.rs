@@ -256,7 +256,136 @@ fn arn_parts(text: &str) -> Result<(&str, &str), String> {
     match resource.strip_prefix("key/") {
         Some(id) if made_of(id, 1..=128, |b| b.is_ascii_alphanumeric() || b == b'-') => Ok((region, id)),
         Some(_) => wrong("the key id is missing or malformed"),
-        None => wrong("it must name a key, not an alias"),
+        None => wrong("it must name a key; an alias stands in the setting `alias`"),
+    }
+}
+
+impl KeyArn {
+    /// Whether the key may have replicas in other regions.
+    pub fn is_multi_region(&self) -> bool {
+        arn_parts(&self.0).is_ok_and(|(_, id)| id.starts_with("mrk-"))
+    }
+
+    /// The replica of the key in another region. Only multi-region keys have such.
+    pub fn in_region(&self, region: &Region) -> Self {
+        let parts: Vec<&str> = self.0.splitn(6, ':').collect();
+        let replaced = parts.iter().enumerate().map(|(at, part)| if at == 3 { region.as_str() } else { part });
+        Self(replaced.collect::<Vec<_>>().join(":"))
+    }
+}
+
+checked_text! {
+    /// An alias of a KMS key: `alias/NAME`, or the alias's own ARN.
+    KeyAlias, |text| {
+        let wrong = |why: &str| Err(format!("`{text}` is not an alias of a KMS key: {why}"));
+        let name = match text.strip_prefix("arn:") {
+            None => text.strip_prefix("alias/"),
+            Some(_) => {
+                let Some((home, name)) = text.split_once(":alias/") else { return wrong("its ARN ends with :alias/NAME") };
+                // What stands before the name is as in the ARN of a key.
+                if arn_parts(&format!("{home}:key/x")).is_err() {
+                    return wrong("it must begin like the ARN of a key, arn:aws:kms:REGION:ACCOUNT:");
+                }
+                Some(name)
+            }
+        };
+        match name {
+            Some(name) if name.starts_with("aws/") => wrong("keys that AWS manages for its own services serve nobody else"),
+            Some(name) if made_of(name, 1..=250, |b| b.is_ascii_alphanumeric() || b"/_-".contains(&b)) => Ok(()),
+            _ => wrong("write alias/NAME, or arn:aws:kms:REGION:ACCOUNT:alias/NAME"),
+        }
+    }
+}
+
+impl KeyAlias {
+    /// Partition, region and account, as they stand in an ARN before its last part; `None` for `alias/NAME`.
+    pub fn home(&self) -> Option<&str> {
+        self.0.split_once(":alias/").map(|(home, _)| home)
+    }
+
+    /// The region, where the alias says it itself.
+    pub fn region(&self) -> Option<&str> {
+        self.home()?.split(':').nth(3)
+    }
+
+    /// Whether the alias may lead to this key: both are of one region and account.
+    pub fn fits(&self, key: &KeyArn) -> bool {
+        self.home().is_none_or(|home| key.as_str().strip_prefix(home).is_some_and(|rest| rest.starts_with(":key/")))
+    }
+}
+
+checked_text! {
+    /// The ARN of an IAM role.
+    RoleArn, |text| {
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        let is_right = match parts.as_slice() {
+            &["arn", partition, "iam", "", account, resource] => {
+                ["aws", "aws-cn", "aws-us-gov"].contains(&partition)
+                    && made_of(account, 12..=12, |b| b.is_ascii_digit())
+                    && resource.strip_prefix("role/").is_some_and(|name| made_of(name, 1..=577, |b| b.is_ascii_graphic()))
+            }
+            _ => false,
+        };
+        match is_right {
+            true => Ok(()),
+            false => Err(format!("`{text}` is not the ARN of a role: arn:aws:iam::ACCOUNT:role/NAME")),
+        }
+    }
+}
+
+checked_text! {
+    /// What the trust policy of a role may ask for: 2 to 1,224 of `A-Z`, `a-z`, `0-9` and `_+=,.@:/-`. Not secret, but not shown.
+    ExternalId, |text| match made_of(text, 2..=1224, |b| b.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&b)) {
+        true => Ok(()),
+        false => Err("an external id has 2 to 1224 of A-Z, a-z, 0-9 and _+=,.@:/-".to_owned()),
+    }
+}
+
+checked_text! {
+    /// What the session of a role is called in audit logs: 2 to 64 of `A-Z`, `a-z`, `0-9` and `_+=,.@-`.
+    SessionName, |text| match made_of(text, 2..=64, |b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b)) {
+        true => Ok(()),
+        false => Err(format!("`{text}` is not a session name: 2 to 64 of A-Z, a-z, 0-9 and _+=,.@-")),
+    }
+}
+
+/// A further region of a multi-region key: `"REGION"`, or `{ region = "REGION", endpoint = "https://..." }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub region: Region,
+    /// `None`: AWS KMS.
+    pub endpoint: Option<Endpoint>,
+}
+
+impl<'de> Deserialize<'de> for Replica {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            region: Region,
+            endpoint: Option<Endpoint>,
+        }
+
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Replica;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a region, or { region = \"...\", endpoint = \"...\" }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Replica, E> {
+                Ok(Replica { region: text.parse().map_err(E::custom)?, endpoint: None })
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Replica, A::Error> {
+                let Table { region, endpoint } = Table::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(Replica { region, endpoint })
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
     }
 }
 

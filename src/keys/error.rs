@@ -50,6 +50,9 @@ pub enum Error {
     /// The configured key is not a symmetric encryption key.
     #[error("key \"{label}\" cannot encrypt: {detail}")]
     KeyUnsuitable { label: Label, detail: String },
+    /// The alias that the configuration names leads to another key than it has to.
+    #[error("key \"{label}\": its alias is refused: {detail}")]
+    AliasRefused { label: Label, detail: String },
     /// The wrapped key is damaged or, where the key service cannot tell these apart, was made for another context (KMS, Transit) or by
     /// another key (Transit).
     #[error("key \"{label}\": the wrapped key is damaged or belongs to another object: {detail}")]
@@ -113,6 +116,7 @@ impl Error {
             | Self::KeyStateInvalid { .. }
             | Self::KeyNotFound { .. }
             | Self::KeyUnsuitable { .. }
+            | Self::AliasRefused { .. }
             | Self::InvalidCiphertext { .. }
             | Self::WrongContext { .. }
             | Self::IncorrectKey { .. }
@@ -142,6 +146,7 @@ impl Error {
             | Self::CredentialsRefused { .. }
             | Self::KeyNotFound { .. }
             | Self::KeyUnsuitable { .. }
+            | Self::AliasRefused { .. }
             | Self::UnknownKeyVersion { .. }
             | Self::NoRandomness { .. } => Side::Us,
             Self::Throttled { .. }
@@ -186,6 +191,7 @@ impl Error {
             Self::KeyStateInvalid { .. } => "key_state_invalid",
             Self::KeyNotFound { .. } => "key_not_found",
             Self::KeyUnsuitable { .. } => "key_unsuitable",
+            Self::AliasRefused { .. } => "alias_refused",
             Self::InvalidCiphertext { .. } => "invalid_ciphertext",
             Self::WrongContext { .. } => "wrong_context",
             Self::IncorrectKey { .. } => "incorrect_key",

@@ -58,6 +58,8 @@ pub const RETRIES_SAVED_MAX: u32 = 10;
 pub struct Guard {
     inner: Arc<dyn KeyProvider>,
     label: Label,
+    /// What metrics and log call it.
+    name: String,
     limits: GuardLimits,
     sources: Sources,
     /// Who calls and who waits.
@@ -82,6 +84,7 @@ impl Guard {
         let waiting_max = limits.waiting_max.min(Semaphore::MAX_PERMITS / 2);
         Self {
             inner,
+            name: label.to_string(),
             label,
             sources,
             seats: Semaphore::new(calls_max + waiting_max),
@@ -90,6 +93,13 @@ impl Guard {
             breaker: Mutex::new(Breaker::new(limits.breaker.clone())),
             limits,
         }
+    }
+
+    /// Under a name of its own in metrics and log, where one label has several guards.
+    #[must_use]
+    pub fn named(mut self, name: String) -> Self {
+        self.name = name;
+        self
     }
 
     async fn call<'a, T>(
@@ -152,7 +162,7 @@ impl Guard {
 
     /// What metrics and log call it.
     fn name(&self) -> &str {
-        self.label.as_str()
+        &self.name
     }
 
     fn now(&self) -> Duration {

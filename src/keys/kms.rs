@@ -1,9 +1,18 @@
-//! AWS KMS as a key provider. The only file that knows the KMS SDK.
+//! AWS KMS as a key provider. The only place that knows the KMS SDK.
 //!
 //! Every call names the key ARN that the configuration maps from the label, and the exact encryption context (FORMAT section 4).
-//! Nothing read from a bucket ever chooses a key, and the key id in each answer is compared with the configured one.
+//! Nothing read from a bucket ever chooses a key, and the key id in each answer is compared with the configured one. An alias is looked
+//! up once, when the process starts ([`resolve`]); from then on its key is named by ARN like any other.
 //!
 //! The SDK's errors are turned into text by hand: their `Debug` prints raw answers, and a raw answer may hold a plaintext key.
+
+mod alias;
+mod arn;
+mod role;
+
+pub use alias::{Unresolved, Wanted, resolve};
+pub use arn::{ArnError, KeyAlias, KeyArn};
+pub use role::{Role, assume};
 
 use super::{BLOB_LEN_MAX, Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label};
 use aws_config::{Region, SdkConfig};
@@ -16,72 +25,8 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{DataKeySpec, EncryptionAlgorithmSpec};
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 use zeroize::Zeroizing;
-
-/// The ARN of one KMS key: `arn:PARTITION:kms:REGION:ACCOUNT:key/ID`. Aliases are not accepted: whoever can move an alias could
-/// otherwise choose our key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct KeyArn {
-    text: String,
-    region: String,
-}
-
-/// Why a text is no key ARN.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ArnError {
-    #[error("\"{0}\" is an alias; write the key's own ARN (arn:...:key/..., shown by `aws kms describe-key --key-id ALIAS`)")]
-    Alias(String),
-    #[error("\"{0}\" is not a full ARN; write arn:PARTITION:kms:REGION:ACCOUNT:key/ID, so that region and account are certain")]
-    NotAnArn(String),
-    #[error("\"{0}\" is not the ARN of a KMS key (arn:PARTITION:kms:REGION:ACCOUNT:key/ID)")]
-    NotAKey(String),
-}
-
-impl KeyArn {
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The region that the ARN names.
-    pub fn region(&self) -> &str {
-        &self.region
-    }
-}
-
-impl FromStr for KeyArn {
-    type Err = ArnError;
-
-    fn from_str(text: &str) -> Result<Self, ArnError> {
-        if text.starts_with("alias/") || text.contains(":alias/") {
-            return Err(ArnError::Alias(text.into()));
-        }
-        if !text.starts_with("arn:") {
-            return Err(ArnError::NotAnArn(text.into()));
-        }
-        let plain = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        match text.split(':').collect::<Vec<_>>()[..] {
-            ["arn", partition, "kms", region, account, resource]
-                if plain(partition)
-                    && plain(region)
-                    && account.len() == 12
-                    && account.bytes().all(|b| b.is_ascii_digit())
-                    && resource.strip_prefix("key/").is_some_and(plain) =>
-            {
-                Ok(Self { text: text.into(), region: region.into() })
-            }
-            _ => Err(ArnError::NotAKey(text.into())),
-        }
-    }
-}
-
-impl fmt::Display for KeyArn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
 
 /// How to call KMS. Credentials, HTTP client and everything else come with the [`SdkConfig`].
 #[derive(Debug, Clone)]
@@ -242,9 +187,9 @@ where
     let service = match &error {
         SdkError::TimeoutError(_) => return Error::TimedOut { label, detail: chain(&error) },
         SdkError::DispatchFailure(failure) if failure.is_timeout() => return Error::TimedOut { label, detail: chain(&error) },
-        // No connection, or no credentials to sign with: neither says anything about the key.
+        // No connection, or no credentials to sign with: neither says anything about the key. A role that is refused is an answer.
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
-            return Error::Unavailable { label, detail: chain(&error) };
+            return role::failure(&label, &error).unwrap_or_else(|| Error::Unavailable { label, detail: chain(&error) });
         }
         // The answer may hold a plaintext key, and parsers like to quote: nothing of it goes into the text.
         SdkError::ResponseError(failure) => return unreadable(label, failure.raw().status().as_u16()),

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod keyring;
 pub mod kms;
 mod lookups;
+pub mod replicas;
 pub mod rules;
 mod sources;
 pub mod transit;

@@ -45,6 +45,8 @@ pub const KMS_SECONDS: &str = "ciphergate_kms_call_duration_seconds";
 pub const KMS_RETRIES: &str = "ciphergate_kms_retries_total";
 /// Calls that were not made, by `label`, `reason` (an open `breaker`, or a full `queue`) and `kind`, what they were answered with.
 pub const KMS_REFUSED: &str = "ciphergate_kms_refused_total";
+/// Calls that a replica answered in the place of the key's first region, by `label`.
+pub const KMS_STOOD_IN: &str = "ciphergate_kms_stood_in_total";
 /// Attempts under way, by `label`.
 pub const KMS_IN_FLIGHT: &str = "ciphergate_kms_in_flight";
 /// State of the circuit breaker, by `label`: 0 closed, 1 probing, 2 open.
@@ -76,6 +78,7 @@ pub fn describe() {
     metrics::describe_counter!(KMS_RETRIES, "Attempts at AWS KMS that repeated another one.");
     metrics::describe_counter!(KMS_REFUSED, "Calls to AWS KMS that were not made: the breaker was open or the queue full.");
     metrics::describe_gauge!(KMS_IN_FLIGHT, "Attempts at AWS KMS under way.");
+    metrics::describe_counter!(KMS_STOOD_IN, "Calls that a replica of the key answered in the place of its first region.");
     metrics::describe_gauge!(KMS_BREAKER, "Circuit breaker of a key: 0 closed, 1 probing, 2 open.");
     metrics::describe_counter!(KMS_BREAKER_OPENED, "How often the circuit breaker of a key opened.");
     metrics::describe_counter!(KEYS_USED, "Data keys put to use.");
@@ -140,6 +143,10 @@ pub(crate) fn kms_refused(label: &str, reason: &'static str, kind: &'static str)
 
 pub(crate) fn kms_breaker_opened(label: &str, rule: &'static str, kind: &'static str) {
     metrics::counter!(KMS_BREAKER_OPENED, "label" => label.to_owned(), "rule" => rule, "kind" => kind).increment(1);
+}
+
+pub(crate) fn kms_stood_in(label: &str) {
+    metrics::counter!(KMS_STOOD_IN, "label" => label.to_owned()).increment(1);
 }
 
 pub(crate) fn kms_breaker(label: &str, state: u8) {

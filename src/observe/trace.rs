@@ -6,7 +6,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 /// Targets that print whole requests, keys included, or only noise. Nothing turns them on.
-const SILENT: [&str; 3] = ["s3s", "aws_sdk_s3", "aws_sdk_kms"];
+const SILENT: [&str; 4] = ["s3s", "aws_sdk_s3", "aws_sdk_kms", "aws_sdk_sts"];
 /// Targets of libraries that are heard from `warn` on.
 const QUIET: [&str; 9] = [
     "actix_http",
@@ -45,7 +45,7 @@ mod tests {
     fn libraries_that_print_requests_stay_silent_at_every_level() {
         for level in [Level::ERROR, Level::INFO, Level::TRACE] {
             let targets = targets(level);
-            for name in ["s3s::ops", "aws_sdk_s3::operation", "aws_sdk_kms"] {
+            for name in ["s3s::ops", "aws_sdk_s3::operation", "aws_sdk_kms", "aws_sdk_sts::operation"] {
                 assert!(!targets.would_enable(name, &Level::ERROR), "{name} at {level}");
             }
             assert!(!targets.would_enable("hyper::proto", &Level::INFO));

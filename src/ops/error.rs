@@ -212,6 +212,7 @@ fn key_failure(cause: &keys::Error) -> S3Error {
         }
         // Permanent, and the operator's to mend: 403 keeps SDKs from asking again.
         keys::Error::CredentialsRefused { .. }
+        | keys::Error::AliasRefused { .. }
         | keys::Error::BadAnswer { .. }
         | keys::Error::Refused { .. }
         // The integrity failures and the client's own keys, answered above.

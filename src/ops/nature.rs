@@ -76,6 +76,7 @@ fn of_keys(error: &keys::Error) -> Nature {
         Key::ScopeTaken { .. }
         | Key::PlaintextBucket { .. }
         | Key::CredentialsRefused { .. }
+        | Key::AliasRefused { .. }
         | Key::BadAnswer { .. }
         | Key::Refused { .. }
         | Key::CustomerKeySuperfluous => Nature::Ours,

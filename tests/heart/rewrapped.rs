@@ -107,8 +107,11 @@ fn only_the_record_of_this_very_version_is_taken() {
     assert!(differs(envelope("k2", SUITE, PLAIN, 0x21, 0xa0)));
     assert!(differs(envelope("k2", Suite::Aes256Gcm, PLAIN, 0x20, 0xa0)));
     assert!(differs(envelope("k2", SUITE, EnvelopeFlags { multipart: true, ..PLAIN }, 0x20, 0xa0)));
-    assert!(differs(envelope("k2", SUITE, EnvelopeFlags { sealed_metadata: true, ..PLAIN }, 0x20, 0xa0)));
     assert!(differs(envelope("k2", SUITE, EnvelopeFlags { customer: true, ..PLAIN }, 0x20, 0xa0)));
+    // Both ways: a version must not lose its sealed metadata, nor seem to have some.
+    let sealed = EnvelopeFlags { sealed_metadata: true, ..PLAIN };
+    assert!(differs(envelope("k2", SUITE, sealed, 0x20, 0xa0)));
+    assert!(record().envelope_for(&name(), &envelope("k1", SUITE, sealed, 0x20, 0x40)).is_err());
     for other in [
         VersionName { bucket: "bucket-b".to_owned(), ..name() },
         VersionName { key: "dir/object.bi".to_owned(), ..name() },

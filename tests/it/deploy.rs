@@ -33,6 +33,13 @@ fn policies_allow_by_name_and_keys_only_in_our_context() {
                 assert_eq!(statement["Condition"]["StringEquals"]["kms:EncryptionContext:cg"], "1");
                 continue;
             }
+            // What only some need is held to what they name.
+            if actions == ["kms:DescribeKey"] {
+                assert!(statement["Condition"]["StringEquals"]["kms:RequestAlias"].is_string(), "{statement}");
+            }
+            if actions == ["sts:AssumeRole"] {
+                assert!(statement["Resource"].as_str().is_some_and(|role| !role.contains('*')), "{statement}");
+            }
             // Reading about a key may be allowed by its first word: nothing that uses one begins like that.
             let harmless = ["kms:Describe*", "kms:Get*", "kms:List*"];
             for action in &actions {

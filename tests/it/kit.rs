@@ -76,7 +76,6 @@ pub struct Launch {
     store: SocketAddr,
     more: String,
     environment: Vec<(String, String)>,
-    kms: Option<Kms>,
     key: Option<String>,
     /// The label in place of `local`, whose section is left out.
     without_local: Option<String>,
@@ -102,7 +101,6 @@ impl Launch {
             store,
             more: String::new(),
             environment: Vec::new(),
-            kms: None,
             key: None,
             without_local: None,
             s3: free_address(),
@@ -130,7 +128,7 @@ impl Launch {
 
     /// A key in a key service in place of the keyring.
     pub fn kms(mut self, kms: Kms) -> Self {
-        self.kms = Some(kms);
+        self.key = Some(format!("kind = \"kms\"\nkey_arn = \"{}\"\nendpoint = \"{}\"", kms.arn, kms.endpoint));
         self
     }
 
@@ -148,10 +146,9 @@ impl Launch {
 
     /// Writes the configuration file.
     pub fn write(&self) -> PathBuf {
-        let key = match (&self.key, &self.kms) {
-            (Some(toml), _) => toml.clone(),
-            (None, Some(Kms { endpoint, arn })) => format!("kind = \"kms\"\nkey_arn = \"{arn}\"\nendpoint = \"{endpoint}\""),
-            (None, None) => {
+        let key = match &self.key {
+            Some(settings) => settings.clone(),
+            None => {
                 let keyring = self.folder.join("keyring");
                 if !keyring.exists() {
                     let made = ciphergate().args(["keygen", "--out"]).arg(&keyring).output().expect("keygen runs");
@@ -199,7 +196,7 @@ secret_access_key = "{}"
     pub fn command(&self, name: &str) -> Command {
         let mut command = ciphergate();
         command.arg(name).arg("--config").arg(self.write()).envs(self.environment.iter().cloned());
-        if self.kms.is_some() {
+        if self.key.is_some() {
             command.env("AWS_ACCESS_KEY_ID", AT_KMS.0).env("AWS_SECRET_ACCESS_KEY", AT_KMS.1);
         }
         command

@@ -6,6 +6,7 @@ mod cost;
 mod fake;
 mod gateway;
 mod outage;
+mod pinned;
 mod rewrap;
 mod rotate;
 

@@ -250,3 +250,134 @@ async fn without_credentials_the_service_counts_as_unavailable() {
     assert_eq!(refusal.kind(), "unavailable", "{refusal}");
     assert_eq!(kms.calls.load(SeqCst), 0);
 }
+
+#[test]
+fn aliases_and_replicas_have_names() {
+    let alias = |text: &str| text.parse::<KeyAlias>();
+    let key = |text: &str| text.parse::<KeyArn>().unwrap();
+    assert_eq!(alias("alias/a/b_c-1").unwrap().region(), None);
+    let own = alias("arn:aws:kms:eu-central-1:123456789012:alias/main").unwrap();
+    assert_eq!(own.region(), Some("eu-central-1"));
+    assert!(own.fits(&key(ARN)) && alias("alias/main").unwrap().fits(&key(ARN)));
+    for other in [ARN.replace("eu-central-1", "eu-west-1"), ARN.replace("123456789012", "123456789013")] {
+        assert!(!own.fits(&key(&other)), "{other}");
+    }
+    for bad in ["", "main", "alias/", "alias/a b", "alias/a:b", ARN, "arn:aws:s3:eu-central-1:123456789012:alias/main"] {
+        assert!(matches!(alias(bad), Err(ArnError::NotAnAlias(_))), "{bad}");
+    }
+    let replicated = key("arn:aws:kms:eu-central-1:123456789012:key/mrk-0a");
+    assert!(replicated.is_multi_region() && !key(ARN).is_multi_region());
+    assert_eq!(replicated.in_region("us-east-1").unwrap().as_str(), "arn:aws:kms:us-east-1:123456789012:key/mrk-0a");
+    assert!(replicated.in_region("us:east").is_err());
+}
+
+const ALIAS: &str = "arn:aws:kms:eu-central-1:123456789012:alias/main";
+
+/// What DescribeKey says of a key that may be used, with some fields changed.
+fn described(changes: &[(&str, &str)]) -> String {
+    let mut key = json!({
+        "Arn": ARN, "KeyId": "0a1b2c3d-0000-1111-2222-333344445555", "KeyState": "Enabled",
+        "KeyUsage": "ENCRYPT_DECRYPT", "KeySpec": "SYMMETRIC_DEFAULT",
+    });
+    for (name, value) in changes {
+        key[*name] = json!(value);
+    }
+    json!({"KeyMetadata": key}).to_string()
+}
+
+async fn resolved(kms: &FakeKms, wanted: &Wanted) -> Result<KeyArn, Error> {
+    let options = KmsOptions { endpoint: Some(kms.endpoint.clone()), ..KmsOptions::default() };
+    resolve(&sdk(), &options, (&label(), &ALIAS.parse().unwrap()), "eu-central-1", wanted).await
+}
+
+#[tokio::test]
+async fn an_alias_is_asked_for_by_its_name() {
+    let kms = FakeKms::start(|_| Some((200, described(&[])))).await;
+    assert_eq!(resolved(&kms, &Wanted::default()).await.unwrap().as_str(), ARN);
+    let (head, body) = kms.last.lock().unwrap().take().unwrap();
+    assert!(head.contains("x-amz-target: trentservice.describekey\r\n") && head.contains("/eu-central-1/kms/aws4_request"));
+    assert_eq!(body, json!({"KeyId": ALIAS}));
+    let pinned = Wanted { pinned: Some(ARN.parse().unwrap()), multi_region: false };
+    assert_eq!(resolved(&kms, &pinned).await.unwrap().as_str(), ARN);
+}
+
+#[tokio::test]
+async fn an_alias_leads_only_to_a_key_that_may_be_used() {
+    let elsewhere = ARN.replace("eu-central-1", "eu-west-1");
+    let stranger = ARN.replace("123456789012", "123456789013");
+    for (change, kind) in [
+        (("KeyState", "Disabled"), "key_disabled"),
+        (("KeyState", "PendingDeletion"), "key_pending_deletion"),
+        (("KeyState", "PendingReplicaDeletion"), "key_pending_deletion"),
+        (("KeyState", "PendingImport"), "key_state_invalid"),
+        (("KeyState", "Unheard"), "key_state_invalid"),
+        (("KeyUsage", "SIGN_VERIFY"), "key_unsuitable"),
+        (("KeySpec", "RSA_2048"), "key_unsuitable"),
+        (("Arn", elsewhere.as_str()), "alias_refused"),
+        (("Arn", stranger.as_str()), "alias_refused"),
+        (("Arn", ALIAS), "bad_answer"),
+        (("Arn", ""), "bad_answer"),
+    ] {
+        let answer = described(&[change]);
+        let kms = FakeKms::start(move |_| Some((200, answer.clone()))).await;
+        let refusal = resolved(&kms, &Wanted::default()).await.unwrap_err();
+        assert_eq!(refusal.kind(), kind, "{change:?}: {refusal}");
+        assert!(refusal.to_string().contains("k1") && !refusal.is_retryable() && !refusal.is_integrity());
+    }
+    for (answer, kind) in [
+        ((200, "{}".to_owned()), "bad_answer"),
+        ((400, refusal("NotFoundException", "Alias is not found.")), "key_not_found"),
+        ((400, refusal("AccessDeniedException", "kms:DescribeKey")), "access_denied"),
+    ] {
+        let kms = FakeKms::start(move |_| Some(answer.clone())).await;
+        assert_eq!(resolved(&kms, &Wanted::default()).await.unwrap_err().kind(), kind);
+    }
+}
+
+#[tokio::test]
+async fn an_alias_leads_only_to_the_key_that_is_wanted() {
+    let kms = FakeKms::start(|_| Some((200, described(&[])))).await;
+    let other: KeyArn = ARN.replace("333344445555", "333344446666").parse().unwrap();
+    let refusal = resolved(&kms, &Wanted { pinned: Some(other.clone()), multi_region: false }).await.unwrap_err();
+    let text = refusal.to_string();
+    assert!(refusal.kind() == "alias_refused" && text.contains(ARN) && text.contains(other.as_str()), "{text}");
+    let refusal = resolved(&kms, &Wanted { pinned: None, multi_region: true }).await.unwrap_err();
+    assert!(refusal.to_string().contains("no multi-region key"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_key_whose_alias_leads_nowhere_says_why_at_every_use() {
+    let why = Error::KeyNotFound { label: label(), detail: "no such alias".into() };
+    let provider = Unresolved::new(label(), why.clone());
+    assert_eq!(provider.generate(&label(), &context()).await.unwrap_err(), why);
+    assert_eq!(provider.unwrap(&label(), &context(), &[1]).await.unwrap_err(), why);
+    assert_eq!(provider.generate(&"k2".parse().unwrap(), &context()).await.unwrap_err().kind(), "unknown_label");
+}
+
+#[tokio::test]
+async fn a_replica_that_answers_for_another_key_is_not_believed() {
+    use crate::keys::replicas::Replicas;
+    let home: KeyArn = "arn:aws:kms:eu-central-1:123456789012:key/mrk-0a".parse().unwrap();
+    let away = home.in_region("eu-west-1").unwrap();
+    let down = FakeKms::start(|_| Some((503, refusal("KMSInternalException", "")))).await;
+    // Even the same key of the first region: what answers has to be the replica that was asked.
+    for (answers, is_taken) in [(home.as_str(), false), (ARN, false), (away.as_str(), true)] {
+        let answer = data_key_answer(&[7; 32], answers);
+        let replica = FakeKms::start(move |_| Some((200, answer.clone()))).await;
+        let region = |kms: &FakeKms, arn: &KeyArn| -> Arc<dyn KeyProvider> {
+            let options = KmsOptions { endpoint: Some(kms.endpoint.clone()), attempts_max: 1, ..KmsOptions::default() };
+            Arc::new(KmsProvider::new(&sdk(), &options, [(label(), arn.clone())]))
+        };
+        let replicas = Replicas::new(region(&down, &home), [region(&replica, &away)]);
+        let (made, back) = (replicas.generate(&label(), &context()).await, replicas.unwrap(&label(), &context(), &[1]).await);
+        assert_eq!((made.is_ok(), back.is_ok()), (is_taken, is_taken), "{answers}");
+        assert_eq!(
+            replica.last.lock().unwrap().take().unwrap().1["KeyId"],
+            away.as_str(),
+            "only the replica's own ARN is called"
+        );
+        if !is_taken {
+            assert_eq!(made.unwrap_err().kind(), "unavailable", "the first region's failure stands");
+        }
+    }
+}

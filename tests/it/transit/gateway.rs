@@ -65,14 +65,14 @@ impl House {
 }
 
 async fn put(client: &Client, name: &str, body: &[u8]) -> Result<(), String> {
-    match client.put_object().bucket("b").key(name).body(body.to_vec().into()).send().await {
+    match client.put_object().bucket("bao").key(name).body(body.to_vec().into()).send().await {
         Ok(_) => Ok(()),
         other => Err(code(other)),
     }
 }
 
 async fn get(client: &Client, name: &str) -> Result<Vec<u8>, String> {
-    match client.get_object().bucket("b").key(name).send().await {
+    match client.get_object().bucket("bao").key(name).send().await {
         Ok(answer) => Ok(answer.body.collect().await.expect("a whole body").into_bytes().to_vec()),
         other => Err(code(other)),
     }
@@ -83,21 +83,21 @@ async fn objects_through_two_gateways_and_the_states_of_their_key() {
     let house = House::new(Bao::start().await);
     let site = house.site().await;
     site.gateway.wait_ready().await;
-    site.bucket("b").await;
+    site.bucket("bao").await;
     let client = site.client();
     let plain = noise(200_000, 5);
     put(&client, "one", &plain).await.unwrap();
-    let ranged = client.get_object().bucket("b").key("one").range("bytes=70000-70009").send().await.unwrap();
+    let ranged = client.get_object().bucket("bao").key("one").range("bytes=70000-70009").send().await.unwrap();
     assert_eq!(ranged.body.collect().await.unwrap().into_bytes(), plain[70_000..70_010]);
     // What lies in the store is sealed, and another instance opens it.
-    let stored = site.behind().get_object().bucket("b").key("one").send().await.unwrap();
+    let stored = site.behind().get_object().bucket("bao").key("one").send().await.unwrap();
     assert!(stored.body.collect().await.unwrap().into_bytes().windows(64).all(|window| window != &plain[..64]));
     let second = Launch::new(site.folder.path(), site.store_addr).key(&house.toml()).start();
     let other = kit::client(second.s3, CLIENT);
     assert_eq!(get(&other, "one").await.unwrap(), plain);
 
     // Its place is bound: moved at the store, it does not open.
-    let moved = site.behind().copy_object().bucket("b").key("moved").copy_source("b/one").send().await;
+    let moved = site.behind().copy_object().bucket("bao").key("moved").copy_source("bao/one").send().await;
     moved.expect("the store copies");
     assert_eq!(get(&client, "moved").await.unwrap_err(), "IntegrityCheckFailed");
 
@@ -111,7 +111,7 @@ async fn objects_through_two_gateways_and_the_states_of_their_key() {
     let fourth = Launch::new(site.folder.path(), site.store_addr).key(&house.toml()).start();
     let fresh = kit::client(fourth.s3, CLIENT);
     assert_eq!(get(&fresh, "one").await.unwrap_err(), "KMS.KMSInvalidStateException");
-    assert_eq!(status(fresh.get_object().bucket("b").key("one").send().await), 400);
+    assert_eq!(status(fresh.get_object().bucket("bao").key("one").send().await), 400);
     assert_eq!(get(&fresh, "two").await.unwrap(), b"two");
 
     house.bao.run(&["delete", "transit/keys/k/soft-delete"]);
@@ -121,7 +121,7 @@ async fn objects_through_two_gateways_and_the_states_of_their_key() {
     house.bao.run(&["write", "transit/keys/k/config", "deletion_allowed=true"]);
     house.bao.run(&["delete", "transit/keys/k"]);
     assert_eq!(put(&fresh, "four", b"4").await.unwrap_err(), "KMS.NotFoundException");
-    assert_eq!(status(site.behind().head_object().bucket("b").key("four").send().await), 404);
+    assert_eq!(status(site.behind().head_object().bucket("bao").key("four").send().await), 404);
 
     let (_, metrics) = fourth.probe("/metrics").unwrap();
     assert!(metrics.contains("ciphergate_kms_calls_total{") && metrics.contains("operation=\"Decrypt\""), "{metrics}");
@@ -138,12 +138,12 @@ async fn a_token_that_has_ended_is_read_again_from_its_file() {
     let house = House::new(Bao::start().await);
     let site = house.site().await;
     site.gateway.wait_ready().await;
-    site.bucket("b").await;
+    site.bucket("bao").await;
     let client = site.client();
     put(&client, "before", b"1").await.unwrap();
     house.bao.run(&["token", "revoke", &house.token()]);
     assert_eq!(put(&client, "expired", b"2").await.unwrap_err(), "AccessDenied");
-    assert_eq!(status(client.put_object().bucket("b").key("expired").body(b"2".to_vec().into()).send().await), 403);
+    assert_eq!(status(client.put_object().bucket("bao").key("expired").body(b"2".to_vec().into()).send().await), 403);
     assert!(site.gateway.log_text().contains("credentials_refused"));
     write_token(&house.token_file, &house.new_token());
     put(&client, "after", b"3").await.unwrap();
@@ -164,13 +164,13 @@ async fn an_outage_ends_by_itself() {
     let mut house = House::new(Bao::start_lasting().await);
     let site = house.site().await;
     site.gateway.wait_ready().await;
-    site.bucket("b").await;
+    site.bucket("bao").await;
     let client = site.client();
     put(&client, "kept", b"kept").await.unwrap();
 
     house.bao.kill();
     assert_eq!(put(&client, "down", b"x").await.unwrap_err(), "ServiceUnavailable");
-    assert_eq!(status(client.put_object().bucket("b").key("down").body(b"x".to_vec().into()).send().await), 503);
+    assert_eq!(status(client.put_object().bucket("bao").key("down").body(b"x".to_vec().into()).send().await), 503);
     // A gateway that starts meanwhile waits for its key, and says so.
     let second = Launch::new(site.folder.path(), site.store_addr).key(&house.toml()).start();
     assert_eq!((second.probe("/livez").unwrap().0, second.probe("/readyz").unwrap().0), (200, 503));
@@ -185,7 +185,7 @@ async fn an_outage_ends_by_itself() {
 
     house.bao.run(&["operator", "seal"]);
     assert_eq!(put(&client, "sealed", b"x").await.unwrap_err(), "ServiceUnavailable");
-    assert_eq!(status(site.behind().head_object().bucket("b").key("sealed").send().await), 404);
+    assert_eq!(status(site.behind().head_object().bucket("bao").key("sealed").send().await), 404);
 }
 
 fn check(launch: &Launch, secrets: &[&str]) -> (i32, String) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Bao {
         let data = bao.folder.path().join("data");
         fs::create_dir(&data).expect("folder for data");
         let config = bao.folder.path().join("server.hcl");
-        let (address, cluster) = (bao.address, free_address());
+        let (address, cluster) = (bao.address, SocketAddr::from((bao.address.ip(), bao.address.port() + 1)));
         let text = format!(
             "storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"one\"\n  performance_multiplier = 1\n}}\n\
              listener \"tcp\" {{\n  address = \"{address}\"\n  cluster_address = \"{cluster}\"\n  tls_disable = true\n}}\n\
@@ -82,16 +82,21 @@ impl Bao {
 
     fn new(tls: bool, token: String) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
-        Self { folder, address: free_address(), tls, token, server: Vec::new(), child: None, unseal_key: None }
+        Self { folder, address: address_and_next(), tls, token, server: Vec::new(), child: None, unseal_key: None }
     }
 
     async fn spawn(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("log file");
         let mut command = self.command();
-        command.arg("server").args(&self.server).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.arg("server").args(&self.server).stdin(Stdio::null()).stdout(log.try_clone().expect("log file")).stderr(log);
         self.child = Some(command.spawn().expect("OpenBao starts"));
-        let address = self.address;
-        wait_until(Duration::from_secs(60), || TcpStream::connect(address).is_ok()).await;
+        // 1 is "no answer", 2 is "sealed".
+        let answers = || {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("OpenBao can be asked"));
+            assert!(ended.is_none(), "OpenBao ended: {ended:?}");
+            self.cli(&["status"]).status.code() != Some(1)
+        };
+        wait_until(Duration::from_secs(60), answers).await;
         if self.unseal_key.is_none() && !self.token.is_empty() {
             // A server in memory listens a moment before it is ready.
             wait_until(Duration::from_secs(60), || self.cli(&["token", "lookup"]).status.success()).await;
@@ -190,6 +195,16 @@ impl Bao {
             self.address(),
             token_file.display()
         )
+    }
+}
+
+/// A free address whose next port is free too: a server listens there for others of its cluster.
+fn address_and_next() -> SocketAddr {
+    loop {
+        let (address, next) = (free_address(), free_address());
+        if next.port() == address.port() + 1 {
+            return address;
+        }
     }
 }
 

@@ -59,7 +59,7 @@ async fn the_page_sets_up_a_gateway_with_an_agent() {
     let toml = toml.replace("\"bao.token\"", &format!("\"{}\"", token_file.display()));
     let site = Site::launch(|launch| launch.key(&toml)).await;
     site.gateway.wait_ready().await;
-    let (client, bucket) = (site.client(), site.bucket("b").await);
+    let (client, bucket) = (site.client(), site.bucket("bao").await);
     client.put_object().bucket(&bucket).key("k").body(b"plain".to_vec().into()).send().await.expect("stored");
     let got = client.get_object().bucket(&bucket).key("k").send().await.expect("there").body.collect().await.expect("whole");
     assert_eq!(got.into_bytes(), b"plain".as_slice());
