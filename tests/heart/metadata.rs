@@ -127,7 +127,7 @@ fn broken() -> Vec<(&'static str, Envelope, Option<String>)> {
     let (a, b) = (entry("x-amz-meta-a", "1"), entry("x-amz-meta-b", "2"));
     let kind = |byte: u8| padded(&[vec![byte, 0, 1, b'x']]);
     let end_with = |last: u8| {
-        let mut plain = padded(&[a.clone()]);
+        let mut plain = padded(std::slice::from_ref(&a));
         plain[63] = last;
         plain
     };
@@ -144,8 +144,8 @@ fn broken() -> Vec<(&'static str, Envelope, Option<String>)> {
     ];
     for (name, plain) in [
         ("no-unit", Vec::new()),
-        ("half-a-unit", padded(&[a.clone()])[..32].to_vec()),
-        ("a-unit-too-many", [padded(&[a.clone()]), vec![0; 64]].concat()),
+        ("half-a-unit", padded(std::slice::from_ref(&a))[..32].to_vec()),
+        ("a-unit-too-many", [padded(std::slice::from_ref(&a)), vec![0; 64]].concat()),
         ("padding-not-zero", end_with(1)),
         ("entry-after-the-padding", [&a[..], &[0], &b[..], &vec![0; 127 - a.len() - b.len()][..]].concat()),
         ("unsorted-names", padded(&[b.clone(), a.clone()])),
