@@ -89,7 +89,7 @@ async fn a_copy_in_parts_whose_source_changes_leaves_no_upload_behind() {
     let (client, behind, bucket) = (site.client(), site.behind(), site.bucket("parts").await);
     let (first, second) = (noise(11_000_000, 1), noise(11_000_000, 2));
     put(&client, &bucket, "k", &first).await;
-    let slow = site.store.faults().inject("UploadPartCopy", "copy", 1, Effect::Delay(Duration::from_secs(1)));
+    let slow = site.store.faults().inject("UploadPartCopy", "copy", 1, Effect::Delay(Duration::from_secs(4)));
     let copy = client.copy_object().bucket(&bucket).key("copy").copy_source(format!("{bucket}/k")).send();
     let change = async {
         wait_until(Duration::from_secs(10), || slow.count() == 1).await;
