@@ -37,7 +37,9 @@ class Place:
         entries = set(head["Metadata"])
         if entries == {"ciphergate", "ciphergate-meta"}:
             assert head["ContentType"] == "application/octet-stream"
-            assert not {"ContentEncoding", "ContentLanguage", "ContentDisposition", "CacheControl"} & head.keys()
+            # versitygw keeps aws-chunked, which says how a body was sent and nothing of the object.
+            shown = {name for name, value in head.items() if value != "aws-chunked"}
+            assert not {"ContentEncoding", "ContentLanguage", "ContentDisposition", "CacheControl"} & shown
             assert "secret" not in json.dumps(head, default=str)
             return True
         assert "ciphergate-meta" not in entries
