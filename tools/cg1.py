@@ -19,7 +19,8 @@ try:
     from awscrt.checksums import crc64nvme
 except ImportError:
     TABLE = list(range(256))
-    for _ in range(8): TABLE = [n >> 1 ^ (0x9A6C9329AC4BC9B5 if n & 1 else 0) for n in TABLE]
+    for _ in range(8):
+        TABLE = [n >> 1 ^ (0x9A6C9329AC4BC9B5 if n & 1 else 0) for n in TABLE]
     def crc64nvme(data, crc):
         return functools.reduce(lambda crc, byte: TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8, data, crc ^ 2**64 - 1) ^ 2**64 - 1
 
@@ -40,18 +41,13 @@ def plain_len(c):
     rest = f * B + (r - T if r else 0)
     demand(c == 240 or d >= 0 and (r == 0 or r > T) and (k or rest) and (k == 9999 or rest < S), f"no object is {c} bytes long")
     return k * S + rest if c != 240 else 0
-def chunked_len(p):
-    return p + T * -(-p // B)
-def part_len(header):
-    return int.from_bytes(header[24:])
+def chunked_len(p): return p + T * -(-p // B)
+def part_len(header): return int.from_bytes(header[24:])
 
 # Sections 3 and 4: envelope and keys.
-def extract(salt, ikm):
-    return hmac.digest(salt, ikm, "sha256")
-def expand(prk, info, length=32):
-    return hmac.digest(prk, info + b"\x01", "sha256")[:length]
-def object_prk(suite, dek):
-    return extract(b"cg1 object" + bytes([suite]), dek)
+def extract(salt, ikm): return hmac.digest(salt, ikm, "sha256")
+def expand(prk, info, length=32): return hmac.digest(prk, info + b"\x01", "sha256")[:length]
+def object_prk(suite, dek): return extract(b"cg1 object" + bytes([suite]), dek)
 
 def listed(words, size=4):
     return b"".join(len(word).to_bytes(size) + word for word in words)
@@ -99,7 +95,8 @@ HEADERS = ["cache-control", "content-disposition", "content-encoding", "content-
 def metadata(envelope, prk, entry):
     """Section 15: content headers and user metadata that lie sealed beside the object; none where they lie there in plain."""
     demand(envelope.seals_metadata == (entry is not None), "sealed metadata are missing, or the envelope does not announce them")
-    if entry is None: return {}
+    if entry is None:
+        return {}
     demand(len(entry) in [-(-4 * (64 * k + T) // 3) for k in range(1, 24)], "the sealed metadata have an impossible length")
     sealed, key = bytes_of(entry, "the entry"), expand(prk, b"meta" + envelope.salt)
     m, at, last, found = unseal(AEADS[envelope.suite], key, sealed, "the metadata were altered, or are those of another wrap"), 0, (0,), {}
@@ -185,7 +182,8 @@ class File:
         self.file.seek(max(0, self.size - length))
         return exactly(self.file, length)
     def body(self):
-        return self.file if self.file.seek(0) == 0 else None
+        self.file.seek(0)
+        return self.file
 
 class Bucket:
     def __init__(self, s3, bucket, key, version=None):
@@ -249,7 +247,9 @@ def write(pieces, path):
     out = tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or ".", prefix=".cg1-", delete=False)
     try:
         with out:
-            out.writelines(pieces), out.flush(), os.fsync(out.fileno())
+            out.writelines(pieces)
+            out.flush()
+            os.fsync(out.fileno())
         os.replace(out.name, path)
     except BaseException:
         os.unlink(out.name)

@@ -206,3 +206,15 @@ impl Error {
         }
     }
 }
+
+/// The texts of an error and of its sources, on one line; never `Debug`, which may hold what a log must not.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

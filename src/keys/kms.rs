@@ -14,6 +14,7 @@ pub use alias::{Unresolved, Wanted, resolve};
 pub use arn::{ArnError, KeyAlias, KeyArn};
 pub use role::{Role, assume};
 
+use super::error::chain;
 use super::{BLOB_LEN_MAX, Error, Generated, KeyContext, KeyEncryptionKey, KeyProvider, Label};
 use aws_config::{Region, SdkConfig};
 use aws_sdk_kms::Client;
@@ -250,18 +251,6 @@ where
 
 fn unreadable(label: Label, status: u16) -> Error {
     Error::Unavailable { label, detail: format!("HTTP {status} with an answer that cannot be read") }
-}
-
-/// The `Display` texts of an error and its sources; never `Debug`.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -61,6 +61,10 @@ def sealed_vector(prk, vector):
     return body + bytes(vector["object_len"] - len(body) - len(footer)) + footer
 
 
+def test_it_is_short_enough_to_be_read():
+    assert len(PATH.read_text().splitlines()) < 300
+
+
 def test_vector_objects():
     known = vectors("objects")
     for vector in known["objects"]:

@@ -184,33 +184,6 @@ async fn the_age_counts_from_before_the_call() {
 }
 
 #[tokio::test]
-async fn the_number_of_entries_is_bounded_and_the_oldest_use_leaves_first() {
-    let (cache, _) = unwrap_cache(300_000, 10);
-    let calls = AtomicUsize::new(0);
-    let get = async |n: usize| {
-        let load = || async {
-            calls.fetch_add(1, SeqCst);
-            Ok(kek(n))
-        };
-        cache.get(name(n), load).await.unwrap();
-        cache.slots.run_pending_tasks().await;
-    };
-    for n in 0..10 {
-        get(n).await;
-    }
-    get(0).await;
-    for n in 10..15 {
-        get(n).await;
-    }
-    assert_eq!(cache.len().await, 10);
-    assert_eq!(calls.load(SeqCst), 15);
-    get(0).await;
-    assert_eq!(calls.load(SeqCst), 15, "the entry that was used again stayed");
-    get(1).await;
-    assert_eq!(calls.load(SeqCst), 16, "the entry that was not used left");
-}
-
-#[tokio::test]
 async fn as_many_as_the_bound_stay_and_one_more_costs_the_least_recently_used() {
     let (cache, _) = unwrap_cache(300_000, 3);
     let calls = AtomicUsize::new(0);

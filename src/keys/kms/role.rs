@@ -1,5 +1,6 @@
 //! Calls in the name of a role, whose credentials come from STS and are renewed before they end.
 
+use crate::keys::error::chain;
 use crate::keys::{Error, Label};
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{Region, SdkConfig};
@@ -84,7 +85,7 @@ impl RoleFailure {
             Some(SdkError::ResponseError(answer)) => {
                 (true, format!("HTTP {} with an answer that cannot be read", answer.raw().status().as_u16()))
             }
-            Some(other) => (true, super::chain(other)),
+            Some(other) => (true, chain(other)),
             None => (true, "STS gave no credentials that can be used".to_owned()),
         };
         Self { is_transient, detail: format!("the role {role} cannot be assumed: {why}") }
