@@ -106,8 +106,13 @@ async fn run() {
     for (phase, title) in phases {
         let mut samples: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
         for round in 0..=rounds {
-            for (index, target) in targets.iter().enumerate() {
-                let sample = measure(&http, target, &targets[0], phase, &large).await;
+            // Forward and backward: what a target leaves behind in caches and run queues is not always the burden of the same one.
+            let mut order: Vec<usize> = (0..targets.len()).collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for index in order {
+                let sample = measure(&http, &targets[index], &targets[0], phase, &large).await;
                 // The first round warms connections, caches and pages.
                 if round > 0 {
                     samples[index].push(sample);

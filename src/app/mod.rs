@@ -247,7 +247,7 @@ impl App {
         let state = self.state();
         let multipart = Arc::new(Multipart::new(state.clone(), self.config.multipart.put_bytes_max));
         Ok(move || {
-            let ops = Gateway::new(store.backend(), keys.clone(), footers.clone());
+            let ops = Gateway::new(store.worker_backend(), keys.clone(), footers.clone());
             let ops = ops.with_multipart(multipart.clone()).with_access(access.clone()).with_aws_clients(aws_clients.clone());
             s3_service(FrontParts {
                 ops,

@@ -74,6 +74,21 @@ impl StoreSide {
         Ok(Self { settings, forward: Arc::new(forward), credentials, tls: tls_client(backend.ca_file.as_deref())?, context })
     }
 
+    /// The same for a worker that serves clients: long objects are received on a thread beside it.
+    pub fn worker_backend(&self) -> S3Backend {
+        let backend = self.backend();
+        match backend.clone().with_reading_thread(&with_own_connections(&self.settings.sdk, &self.context)) {
+            Ok(backend) => backend,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no thread to read on: this worker receives long objects itself"
+                );
+                backend
+            }
+        }
+    }
+
     /// A client with connections of its own, for the sealed way.
     pub fn backend(&self) -> S3Backend {
         let mut settings = self.settings.clone();

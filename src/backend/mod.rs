@@ -11,6 +11,7 @@ mod error;
 pub mod forward;
 mod multipart;
 pub mod passing;
+mod reading;
 mod sdk;
 mod upload;
 mod versions;
@@ -82,6 +83,15 @@ impl ByteRange {
             Self::From(first) => Some(format!("bytes={first}-")),
             Self::Suffix(length) => Some(format!("bytes=-{length}")),
             Self::Part(_) => None,
+        }
+    }
+
+    /// The most bytes that it can be; `None` where that depends on the object.
+    pub fn len_max(self) -> Option<u64> {
+        match self {
+            Self::Inclusive(first, last) => Some(last.saturating_sub(first).saturating_add(1)),
+            Self::Suffix(length) => Some(length),
+            Self::From(_) | Self::Part(_) => None,
         }
     }
 

@@ -24,8 +24,10 @@ use futures::StreamExt;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use tracing::Instrument as _;
 
 use super::demands::{Demand, Demands};
+use super::reading::ReadingThread;
 use super::upload::{Patience, Progress, PutBody};
 use super::{
     Answer, Body, DeleteFailure, DeleteMany, DeleteOne, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer,
@@ -57,6 +59,10 @@ pub struct Settings {
 
 /// The coding of a body that travels with its checksum behind it.
 const FRAMING: &str = "aws-chunked";
+/// Ranges up to this many bytes are received by the worker itself: changing threads would cost more than it brings.
+const SHORT_READ: u64 = 1024 * 1024;
+/// Bodies up to this many bytes change threads whole.
+const SHORT_BODY: u64 = 64 * 1024;
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
 const REQUEST_PAYER: &str = "x-amz-request-payer";
 /// How long an upload waits for what the store says about its bucket. Without an answer the upload itself finds out.
@@ -75,6 +81,14 @@ pub struct S3Backend {
     pub(super) demands: Demands,
     pub(super) patience: Patience,
     copy_max: u64,
+    reader: Option<Arc<Reader>>,
+}
+
+/// Where long bodies are received.
+struct Reader {
+    /// Its connections live on the thread.
+    client: Client,
+    thread: ReadingThread,
 }
 
 impl S3Backend {
@@ -99,7 +113,20 @@ impl S3Backend {
             demands: settings.demands.clone(),
             patience: Patience { idle: settings.idle_timeout, answer: settings.read_timeout },
             copy_max: settings.copy_max,
+            reader: None,
         }
+    }
+
+    /// The same, with a thread that receives long objects while whoever asked for them opens what has come. `sdk` brings an HTTP client
+    /// for that thread, which must be shared with nobody else: a connection belongs to the thread that opened it.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub fn with_reading_thread(mut self, sdk: &aws_config::SdkConfig) -> std::io::Result<Self> {
+        let mut config = self.client.config().to_builder();
+        config.set_http_client(sdk.http_client());
+        self.reader = Some(Arc::new(Reader { client: Client::from_conf(config.build()), thread: ReadingThread::start()? }));
+        Ok(self)
     }
 
     /// The longest object that may be copied with one request, in bytes.
@@ -184,21 +211,19 @@ impl S3Backend {
     }
 
     /// GetObject. The body streams; dropping it drops the connection.
+    ///
+    /// What may be long is received on a thread of its own where there is one, see [`S3Backend::with_reading_thread`].
     pub async fn get_object(&self, get: Select) -> Result<ObjectAnswer, Error> {
-        let mut wire = Wire::new(get.headers)?;
-        let sent = self
-            .client
-            .get_object()
-            .bucket(get.object.bucket)
-            .key(wire.key(get.object.key))
-            .set_version_id(get.version_id)
-            .set_range(get.range.and_then(super::ByteRange::header_value))
-            .set_part_number(get.range.and_then(super::ByteRange::part_number))
-            .customize()
-            .interceptor(wire.clone())
-            .send();
-        let (output, headers) = finish(sent, &wire).await?;
-        Ok(ObjectAnswer { headers, body: receive(output.body, self.patience.idle) })
+        let idle = self.patience.idle;
+        let is_short = get.range.and_then(super::ByteRange::len_max).is_some_and(|len| len <= SHORT_READ);
+        match &self.reader {
+            Some(reader) if !is_short => {
+                let client = reader.client.clone();
+                let task = async move { with_its_head(get_object(&client, get, idle).await?).await };
+                reader.thread.run(task.in_current_span()).await
+            }
+            Some(_) | None => Ok(get_object(&self.client, get, idle).await?.answer),
+        }
     }
 
     /// HeadObject. Of a range only a part counts.
@@ -539,6 +564,39 @@ fn late_status(code: &str) -> u16 {
         "InvalidPart" | "InvalidPartOrder" | "InvalidRequest" | "EntityTooSmall" => 400,
         _ => 500,
     }
+}
+
+/// An answer of GetObject, and the length of its body where the store said one.
+struct Received {
+    answer: ObjectAnswer,
+    length: Option<u64>,
+}
+
+async fn get_object(client: &Client, get: Select, idle: Duration) -> Result<Received, Error> {
+    let mut wire = Wire::new(get.headers)?;
+    let sent = client
+        .get_object()
+        .bucket(get.object.bucket)
+        .key(wire.key(get.object.key))
+        .set_version_id(get.version_id)
+        .set_range(get.range.and_then(super::ByteRange::header_value))
+        .set_part_number(get.range.and_then(super::ByteRange::part_number))
+        .customize()
+        .interceptor(wire.clone())
+        .send();
+    let (output, headers) = finish(sent, &wire).await?;
+    let length = output.content_length.and_then(|length| u64::try_from(length).ok());
+    Ok(Received { answer: ObjectAnswer { headers, body: receive(output.body, idle) }, length })
+}
+
+/// A short body is received whole before the answer changes threads: each of its pieces would wake both of them.
+async fn with_its_head(received: Received) -> Result<ObjectAnswer, Error> {
+    let Received { mut answer, length } = received;
+    if length.is_some_and(|length| length <= SHORT_BODY) {
+        let pieces: Vec<_> = answer.body.collect().await;
+        answer.body = futures::stream::iter(pieces).boxed();
+    }
+    Ok(answer)
 }
 
 /// The body of an answer. It fails when no byte arrives for that long while somebody waits for it.

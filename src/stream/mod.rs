@@ -8,6 +8,7 @@
 mod end;
 mod error;
 mod open;
+mod outgoing;
 mod rechunk;
 mod salvage;
 mod seal;

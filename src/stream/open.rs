@@ -3,10 +3,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use futures::Stream;
 
+use super::outgoing::Outgoing;
 use super::rechunk::Rechunk;
 use super::{BoxError, Error, PIECES_PER_POLL, Result, Source};
 use crate::crypto::{ChunkKey, ObjectKeys, opened_len};
@@ -14,7 +15,7 @@ use crate::format::layout::CHUNK;
 use crate::format::{End, Footer, Layout, PlainLen, ReadPlan, Tail};
 
 /// The most plaintext bytes that leave together: as many chunks as fit, if they are there. Larger writes wake the client less often.
-const PIECE: usize = 256 * 1024;
+const PIECE: usize = 512 * 1024;
 
 /// Opens the bytes a plan asked for. `sealed` must yield exactly [`ReadPlan::sealed`], in order, in pieces of any size.
 ///
@@ -39,7 +40,7 @@ pub fn open_object(
         input: Rechunk::new(),
         received: 0,
         opened: 0,
-        piece: BytesMut::new(),
+        piece: Outgoing::new(),
         digest: digest.then(|| Digest::new(CrcAlgorithm::Crc64Nvme)),
     };
     OpenedBody { opener: Mutex::new(Some(opener)), plain_len }
@@ -113,7 +114,7 @@ struct Opener {
     /// Plaintext bytes so far.
     opened: u64,
     /// Those that have not left yet.
-    piece: BytesMut,
+    piece: Outgoing,
     digest: Option<Digest>,
 }
 
@@ -123,15 +124,15 @@ impl Opener {
         for _ in 0..PIECES_PER_POLL {
             while self.advance()? {
                 if self.piece.len() > PIECE - CHUNK as usize && self.may_leave() {
-                    return Poll::Ready(Ok(Polled::Piece(std::mem::take(&mut self.piece).freeze())));
+                    return Poll::Ready(Ok(Polled::Piece(self.piece.leave())));
                 }
             }
             let Poll::Ready(next) = self.source.as_mut().poll_next(cx) else {
                 // Nothing waits for what has not come yet.
-                if self.piece.is_empty() || !self.may_leave() {
+                if self.piece.len() == 0 || !self.may_leave() {
                     return Poll::Pending;
                 }
-                return Poll::Ready(Ok(Polled::Piece(std::mem::take(&mut self.piece).freeze())));
+                return Poll::Ready(Ok(Polled::Piece(self.piece.leave())));
             };
             match next {
                 Some(Ok(piece)) => {
@@ -143,7 +144,7 @@ impl Opener {
                 }
                 Some(Err(error)) => return Poll::Ready(Err(Error::Source(error))),
                 None if matches!(self.step, Step::Done) => {
-                    let last = std::mem::take(&mut self.piece).freeze();
+                    let last = self.piece.leave();
                     return Poll::Ready(Ok(Polled::Last((!last.is_empty()).then_some(last))));
                 }
                 None => return Poll::Ready(Err(Error::SealedShort { wanted, got: self.received })),
@@ -182,28 +183,20 @@ impl Opener {
                 let segment = &self.plan.segments()[*at];
                 let Some(chunk) = self.input.take(segment.sealed_chunk_len(*index)) else { return Ok(false) };
                 let last_of_part = *index + 1 == segment.chunk_count();
-                let (start, len) = (self.piece.len(), opened_len(&chunk));
-                if self.piece.capacity() < start + len {
-                    // The last chunk may hold more than is wanted of it.
-                    let wanted = self.plan.plain_len().get() - self.opened + CHUNK;
-                    self.piece.reserve(usize::try_from(wanted).unwrap_or(PIECE).min(PIECE).max(len));
-                }
-                self.piece.resize(start + len, 0);
-                key.open_into(*index, last_of_part, &chunk, &mut self.piece[start..])?;
+                let len = opened_len(&chunk);
+                // The last chunk may hold more than is wanted of it.
+                let wanted = self.plan.plain_len().get() - self.opened + CHUNK;
+                let plain = self.piece.claim(len, usize::try_from(wanted).unwrap_or(PIECE).min(PIECE));
+                key.open_into(*index, last_of_part, &chunk, plain)?;
                 if let Some(digest) = &mut self.digest {
-                    digest.update(&self.piece[start..]);
+                    digest.update(plain);
                 }
                 let span = segment.span();
-                let mut kept = len;
-                if *index == span.first {
-                    // A skip is always inside its chunk, see `ChunkSpan::of`.
-                    let skip = (span.skip as usize).min(len);
-                    self.piece.copy_within(start + skip.., start);
-                    kept -= skip;
-                }
+                // A skip is always inside its chunk, see `ChunkSpan::of`.
+                let skip = if *index == span.first { (span.skip as usize).min(len) } else { 0 };
                 // The last chunk may hold more than was asked for.
-                kept = usize::try_from(*left).unwrap_or(usize::MAX).min(kept);
-                self.piece.truncate(start + kept);
+                let kept = usize::try_from(*left).unwrap_or(usize::MAX).min(len - skip);
+                self.piece.trim(len, skip, kept);
                 *left -= kept as u64;
                 if *index == span.last {
                     self.step = Step::Segment(*at + 1);
