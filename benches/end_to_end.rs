@@ -1,6 +1,6 @@
 //! What the encryption costs, end to end, as ratios from one run.
 //!
-//! `cargo bench --ignore-rust-version --bench end_to_end` drives PUT, GET and ranged GET, in turns, through
+//! `cargo bench --ignore-rust-version --bench end_to_end` drives PUT, GET and ranged GET, in turns and every round in another order, through
 //! (a) the store directly, (b) the same front and SDK without encryption, which exists only here, and (c) Ciphergate with each
 //! suite; and prints medians, the ratio to (b), CPU seconds per GiB, and peak memory. At the end it says what 1,000 small objects cost in
 //! calls to the key service, with a key of their own each and with shared ones.
@@ -10,6 +10,7 @@
 //! `CIPHERGATE_BENCH_ROUNDS`, `CIPHERGATE_BENCH_MIB` change how often and how large.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
@@ -106,12 +107,7 @@ async fn run() {
     for (phase, title) in phases {
         let mut samples: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
         for round in 0..=rounds {
-            // Forward and backward: what a target leaves behind in caches and run queues is not always the burden of the same one.
-            let mut order: Vec<usize> = (0..targets.len()).collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for index in order {
+            for index in order(round, targets.len()) {
                 let sample = measure(&http, &targets[index], &targets[0], phase, &large).await;
                 // The first round warms connections, caches and pages.
                 if round > 0 {
@@ -135,6 +131,18 @@ async fn run() {
         let _ = target.process.kill();
         let _ = target.process.wait();
     }
+}
+
+/// The targets in another order every round, the same in every run: what one leaves behind in caches and run queues slows down whoever
+/// comes next, and that is not always to be the same one.
+fn order(round: usize, targets: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..targets).collect();
+    order.sort_by_cached_key(|index| {
+        let mut hasher = DefaultHasher::new();
+        (round, index).hash(&mut hasher);
+        hasher.finish()
+    });
+    order
 }
 
 fn start(folder: &Path) -> Vec<Target> {
