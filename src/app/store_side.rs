@@ -74,7 +74,14 @@ impl StoreSide {
         Ok(Self { settings, forward: Arc::new(forward), credentials, tls: tls_client(backend.ca_file.as_deref())?, context })
     }
 
-    /// The same for a worker that serves clients: long objects are received on a thread beside it.
+    /// A client with connections of its own, for the sealed way.
+    pub fn backend(&self) -> S3Backend {
+        let mut settings = self.settings.clone();
+        settings.sdk = with_own_connections(&settings.sdk, &self.context);
+        S3Backend::new(&settings)
+    }
+
+    /// The same for a worker that serves clients: it has a thread beside it that receives long objects.
     pub fn worker_backend(&self) -> S3Backend {
         let backend = self.backend();
         match backend.clone().with_reading_thread(&with_own_connections(&self.settings.sdk, &self.context)) {
@@ -87,13 +94,6 @@ impl StoreSide {
                 backend
             }
         }
-    }
-
-    /// A client with connections of its own, for the sealed way.
-    pub fn backend(&self) -> S3Backend {
-        let mut settings = self.settings.clone();
-        settings.sdk = with_own_connections(&settings.sdk, &self.context);
-        S3Backend::new(&settings)
     }
 
     /// A client with connections of its own, for the forward way.

@@ -2,7 +2,8 @@
 //!
 //! This room carries sealed bytes and headers. It never sees a key and never opens anything: a [`PutObject`] can only be made
 //! with a [`SealedBody`], and only `stream` makes those. `sdk` holds the typed operations (aws-sdk-s3), `multipart`, `copy` and `buckets`
-//! more of them, `upload` their bodies, `forward` the re-signed raw requests for everything that never touches object data.
+//! more of them, `upload` the bodies that are sent, `reading` the thread that receives long ones, `forward` the re-signed raw requests for
+//! everything that never touches object data.
 
 mod buckets;
 mod copy;

@@ -30,8 +30,8 @@ use super::demands::{Demand, Demands};
 use super::reading::ReadingThread;
 use super::upload::{Patience, Progress, PutBody};
 use super::{
-    Answer, Body, DeleteFailure, DeleteMany, DeleteOne, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing, ObjectAnswer,
-    Owner, Paging, PutObject, Refusal, RestoreState, Select,
+    Answer, Body, ByteRange, DeleteFailure, DeleteMany, DeleteOne, Deleted, DeletedMany, Error, ListEntry, ListQuery, Listing,
+    ObjectAnswer, Owner, Paging, PutObject, Refusal, RestoreState, Select,
 };
 use crate::observe::metrics;
 
@@ -215,9 +215,8 @@ impl S3Backend {
     /// What may be long is received on a thread of its own where there is one, see [`S3Backend::with_reading_thread`].
     pub async fn get_object(&self, get: Select) -> Result<ObjectAnswer, Error> {
         let idle = self.patience.idle;
-        let is_short = get.range.and_then(super::ByteRange::len_max).is_some_and(|len| len <= SHORT_READ);
         match &self.reader {
-            Some(reader) if !is_short => {
+            Some(reader) if may_be_long(get.range) => {
                 let client = reader.client.clone();
                 let task = async move { with_its_head(get_object(&client, get, idle).await?).await };
                 reader.thread.run(task.in_current_span()).await
@@ -235,7 +234,7 @@ impl S3Backend {
             .bucket(head.object.bucket)
             .key(wire.key(head.object.key))
             .set_version_id(head.version_id)
-            .set_part_number(head.range.and_then(super::ByteRange::part_number))
+            .set_part_number(head.range.and_then(ByteRange::part_number))
             .customize()
             .interceptor(wire.clone())
             .send();
@@ -566,6 +565,10 @@ fn late_status(code: &str) -> u16 {
     }
 }
 
+fn may_be_long(range: Option<ByteRange>) -> bool {
+    range.and_then(ByteRange::len_max).is_none_or(|len| len > SHORT_READ)
+}
+
 /// An answer of GetObject, and the length of its body where the store said one.
 struct Received {
     answer: ObjectAnswer,
@@ -579,8 +582,8 @@ async fn get_object(client: &Client, get: Select, idle: Duration) -> Result<Rece
         .bucket(get.object.bucket)
         .key(wire.key(get.object.key))
         .set_version_id(get.version_id)
-        .set_range(get.range.and_then(super::ByteRange::header_value))
-        .set_part_number(get.range.and_then(super::ByteRange::part_number))
+        .set_range(get.range.and_then(ByteRange::header_value))
+        .set_part_number(get.range.and_then(ByteRange::part_number))
         .customize()
         .interceptor(wire.clone())
         .send();
@@ -689,7 +692,46 @@ pub(super) fn instant(at: DateTime) -> (i64, u32) {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
+
+    #[test]
+    fn what_may_be_long_is_received_beside_the_worker() {
+        let long = [
+            None,
+            Some(ByteRange::From(7)),
+            Some(ByteRange::Part(1)),
+            Some(ByteRange::Suffix(SHORT_READ + 1)),
+            Some(ByteRange::Inclusive(5, SHORT_READ + 5)),
+            Some(ByteRange::Inclusive(0, u64::MAX)),
+        ];
+        let short = [
+            Some(ByteRange::Suffix(SHORT_READ)),
+            Some(ByteRange::Inclusive(5, SHORT_READ + 4)),
+            Some(ByteRange::Inclusive(9, 8)),
+        ];
+        assert!(long.into_iter().all(may_be_long));
+        assert!(!short.into_iter().any(may_be_long));
+    }
+
+    fn received(length: u64, pieces: Vec<Result<&'static str, BoxError>>) -> Received {
+        let pieces = pieces.into_iter().map(|piece| piece.map(bytes::Bytes::from));
+        let body = futures::stream::iter(pieces).chain(futures::stream::pending());
+        let body = if length > SHORT_BODY { body.boxed() } else { body.take(2).boxed() };
+        Received { answer: ObjectAnswer { headers: HeaderMap::new(), body }, length: Some(length) }
+    }
+
+    #[test]
+    fn short_bodies_come_with_their_head_and_with_their_faults() {
+        for length in [6, SHORT_BODY, SHORT_BODY + 1] {
+            let pieces = vec![Ok("abc"), Err("broke off".into())];
+            let answer = with_its_head(received(length, pieces)).now_or_never().expect("waits for no more than a short body");
+            let mut body = answer.unwrap().body;
+            assert_eq!(body.next().now_or_never().unwrap().unwrap().unwrap(), "abc");
+            assert_eq!(body.next().now_or_never().unwrap().unwrap().unwrap_err().to_string(), "broke off");
+        }
+    }
 
     #[test]
     fn a_key_of_white_space_gets_its_place() {

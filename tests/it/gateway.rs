@@ -197,23 +197,35 @@ async fn what_is_not_ours_is_refused() {
     refused("a").await;
     plant("a", sealed[..200].to_vec(), Some(&envelope)).await;
     refused("a").await;
-    // A flip behind the first bytes breaks the transfer instead of ending it.
+    // A flip in a later chunk, and one in the padding, which only whole reads look at.
     let mut late = sealed.clone();
-    let position = 65_552 * 2 + 5;
-    late[position] ^= 1;
-    plant("a", late, Some(&envelope)).await;
-    let got = client.get_object().bucket(&bucket).key("a").send().await.unwrap();
-    assert!(got.body.collect().await.is_err(), "a broken object must not look complete");
-    // And in the padding, which only whole reads look at.
+    late[65_552 * 2 + 5] ^= 1;
     let mut padded = sealed;
     let inside_pad = 200_000 + 16 * 4 + 2;
     assert_eq!(padded[inside_pad], 0);
     padded[inside_pad] = 1;
-    plant("a", padded, Some(&envelope)).await;
-    match client.get_object().bucket(&bucket).key("a").send().await {
-        Ok(got) => assert!(got.body.collect().await.is_err()),
-        Err(error) => assert_eq!(code::<(), _, _>(Err(error)), "IntegrityCheckFailed"),
+    for damaged in [late, padded] {
+        plant("a", damaged, Some(&envelope)).await;
+        match client.get_object().bucket(&bucket).key("a").send().await {
+            Ok(got) => assert!(got.body.collect().await.is_err(), "a broken object must not look complete"),
+            Err(error) => assert_eq!(code::<(), _, _>(Err(error)), "IntegrityCheckFailed"),
+        }
     }
+}
+
+#[tokio::test]
+async fn damage_behind_the_first_bytes_breaks_the_transfer_instead_of_ending_it() {
+    let site = Site::start().await;
+    let (client, behind, bucket) = (site.client(), site.behind(), site.bucket("late").await);
+    client.put_object().bucket(&bucket).key("a").body(noise(4 << 20, 3).into()).send().await.unwrap();
+    let stored = behind.get_object().bucket(&bucket).key("a").send().await.unwrap();
+    let envelope = stored.metadata().unwrap()["ciphergate"].clone();
+    let mut sealed = stored.body.collect().await.unwrap().into_bytes().to_vec();
+    sealed[65_552 * 40 + 5] ^= 1;
+    let plant = behind.put_object().bucket(&bucket).key("a").metadata("ciphergate", envelope).body(sealed.into());
+    plant.send().await.unwrap();
+    let got = client.get_object().bucket(&bucket).key("a").send().await.unwrap();
+    assert!(got.body.collect().await.is_err(), "a broken object must not look complete");
 }
 
 #[tokio::test]
