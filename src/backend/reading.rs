@@ -46,7 +46,6 @@ impl ReadingThread {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -90,7 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_thread_ends_with_its_owner() {
-        let reading = Arc::new(ReadingThread::start().unwrap());
+        let reading = ReadingThread::start().unwrap();
         let (task, gone) = endless();
         let waiting = tokio::spawn({
             let runtime = reading.runtime.clone();

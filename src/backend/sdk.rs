@@ -218,7 +218,7 @@ impl S3Backend {
         match &self.reader {
             Some(reader) if may_be_long(get.range) => {
                 let client = reader.client.clone();
-                let task = async move { with_its_head(get_object(&client, get, idle).await?).await };
+                let task = async move { whole_if_short(get_object(&client, get, idle).await?).await };
                 reader.thread.run(task.in_current_span()).await
             }
             Some(_) | None => Ok(get_object(&self.client, get, idle).await?.answer),
@@ -593,7 +593,7 @@ async fn get_object(client: &Client, get: Select, idle: Duration) -> Result<Rece
 }
 
 /// A short body is received whole before the answer changes threads: each of its pieces would wake both of them.
-async fn with_its_head(received: Received) -> Result<ObjectAnswer, Error> {
+async fn whole_if_short(received: Received) -> Result<ObjectAnswer, Error> {
     let Received { mut answer, length } = received;
     if length.is_some_and(|length| length <= SHORT_BODY) {
         let pieces: Vec<_> = answer.body.collect().await;
@@ -692,6 +692,8 @@ pub(super) fn instant(at: DateTime) -> (i64, u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use futures::FutureExt as _;
 
     use super::*;
@@ -715,19 +717,19 @@ mod tests {
         assert!(!short.into_iter().any(may_be_long));
     }
 
-    fn received(length: u64, pieces: Vec<Result<&'static str, BoxError>>) -> Received {
-        let pieces = pieces.into_iter().map(|piece| piece.map(bytes::Bytes::from));
-        let body = futures::stream::iter(pieces).chain(futures::stream::pending());
-        let body = if length > SHORT_BODY { body.boxed() } else { body.take(2).boxed() };
-        Received { answer: ObjectAnswer { headers: HeaderMap::new(), body }, length: Some(length) }
-    }
-
     #[test]
     fn short_bodies_come_with_their_head_and_with_their_faults() {
-        for length in [6, SHORT_BODY, SHORT_BODY + 1] {
-            let pieces = vec![Ok("abc"), Err("broke off".into())];
-            let answer = with_its_head(received(length, pieces)).now_or_never().expect("waits for no more than a short body");
-            let mut body = answer.unwrap().body;
+        for (length, taken_with_head) in [(6, 2), (SHORT_BODY, 2), (SHORT_BODY + 1, 0)] {
+            let taken = Arc::new(AtomicUsize::new(0));
+            let counted = taken.clone();
+            let pieces = [Ok(bytes::Bytes::from("abc")), Err(BoxError::from("broke off"))];
+            let count = move |_: &_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+            };
+            let body = futures::stream::iter(pieces).inspect(count).boxed();
+            let received = Received { answer: ObjectAnswer { headers: HeaderMap::new(), body }, length: Some(length) };
+            let mut body = whole_if_short(received).now_or_never().expect("nothing is waited for").unwrap().body;
+            assert_eq!(taken.load(Ordering::Relaxed), taken_with_head, "{length}");
             assert_eq!(body.next().now_or_never().unwrap().unwrap().unwrap(), "abc");
             assert_eq!(body.next().now_or_never().unwrap().unwrap().unwrap_err().to_string(), "broke off");
         }
